@@ -1,0 +1,1 @@
+"""Strict verifier for AWS Nitro attestation documents, and an NSM client."""

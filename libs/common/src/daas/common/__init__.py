@@ -1,0 +1,1 @@
+"""Subjects, messages, bus, service shell, settings, errors, Merkle trees and BCS."""

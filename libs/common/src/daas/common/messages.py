@@ -1,0 +1,249 @@
+"""The bodies of the facts on the bus: frozen structs, JSON, unknown fields ignored, a `schema` number inside.
+
+Bytes are lower-case hex strings; documents and raw log bytes are base64. What a monitor needs to read a message is in
+the message. The log entry's own structs live in `daas.placement.log`, since folding them is the engine's business.
+"""
+
+from typing import Annotated, TypeVar
+
+import msgspec
+from daas.common.errors import DecodeError
+
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", description="32 bytes, lower-case hex")]
+PublicKey = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", description="Ed25519 public key, 32 bytes hex")]
+Signature = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{128}$", description="Ed25519 signature, 64 bytes hex")]
+ObjectId = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-f]{64}$", description="Sui object id or address")]
+U64 = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+U32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+Text = Annotated[str, msgspec.Meta(max_length=4096)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+Base64 = Annotated[str, msgspec.Meta(max_length=4 * 1024 * 1024)]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """What every body carries: the number of its schema."""
+
+    schema: int = 1
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """The fields of PlacementBatch, in the order of its BCS encoding."""
+
+    chain: Digest
+    registry: ObjectId
+    sequence: U64
+    previous: Digest
+    log_sequence: U64
+    log_root: Digest
+    policy: Digest
+    state_root: Digest
+    decisions: Digest
+    count: U32
+    expires_ms: U64
+
+
+class DecidedLeaf(msgspec.Struct, frozen=True, kw_only=True):
+    """One leaf of a batch: what was decided about one pod. `node` is null where no node would do."""
+
+    pod_uid: Name
+    namespace: Name
+    name: Name
+    resource_version: Text
+    node: Name | None
+    score: U64
+    reasons: U64
+
+
+class PlacementDecided(Message, frozen=True, kw_only=True):
+    """A batch as the enclave signed it.
+
+    Attributes:
+        payload_digest: blake2b-256 of the BCS of the header.
+        timestamp_ms: the timestamp inside the signed IntentMessage (that of the log entry).
+        public_key, signature: Ed25519 over BCS of IntentMessage {1, timestamp_ms, header}.
+        simulated: whether the enclave is the development stand-in.
+    """
+
+    header: Header
+    payload_digest: Digest
+    timestamp_ms: U64
+    public_key: PublicKey
+    signature: Signature
+    simulated: bool
+    leaves: Annotated[tuple[DecidedLeaf, ...], msgspec.Meta(max_length=512)]
+
+
+class PlacementAnchored(Message, frozen=True, kw_only=True):
+    """A batch that the ledger accepted, with finality.
+
+    Attributes:
+        decided_sequence: the PLACEMENT stream sequence of the `placement.decided` message that was anchored.
+        tx_digest: Sui transaction digest, base58.
+        checkpoint: checkpoint that holds the transaction; null where the node has not said yet.
+    """
+
+    sequence: U64
+    payload_digest: Digest
+    public_key: PublicKey
+    decided_sequence: U64
+    tx_digest: Name
+    checkpoint: U64 | None
+    timestamp_ms: U64
+    simulated: bool
+
+
+class PlacementRefused(Message, frozen=True, kw_only=True):
+    """A batch that was not anchored, and why. `code` is the Move abort code where the ledger itself refused."""
+
+    sequence: U64
+    payload_digest: Digest
+    public_key: PublicKey
+    decided_sequence: U64
+    reason: Name
+    message: Text
+    code: U64 | None = None
+    simulated: bool
+
+
+class PlacementBound(Message, frozen=True, kw_only=True):
+    """A pod that was bound to the node its anchored decision names."""
+
+    pod_uid: Name
+    namespace: Name
+    name: Name
+    node: Name
+    sequence: U64
+    index: U32
+    payload_digest: Digest
+    tx_digest: Name
+    created_ms: U64
+    decided_ms: U64
+    anchored_ms: U64
+    bound_ms: U64
+    simulated: bool
+
+
+class PlacementBindFailed(Message, frozen=True, kw_only=True):
+    """A decision that could not be carried out; the log says so too, and the pod is decided again."""
+
+    pod_uid: Name
+    namespace: Name
+    name: Name
+    node: Name
+    sequence: U64
+    index: U32
+    reason: Name
+    message: Text
+    simulated: bool
+
+
+class EnclaveChallenged(Message, frozen=True, kw_only=True):
+    """What an enclave must attest for: published by the relay at start and whenever the registry's nonce rotates."""
+
+    chain: Digest
+    registry: ObjectId
+    nonce: Digest
+    sequence: U64
+    payload_digest: Digest
+    simulated: bool
+
+
+class EnclaveAttested(Message, frozen=True, kw_only=True):
+    """An enclave's key with the attestation document that vouches for it."""
+
+    public_key: PublicKey
+    policy: Digest
+    document: Base64
+    simulated: bool
+
+
+class EnclaveRegistered(Message, frozen=True, kw_only=True):
+    """A key that the registry accepted."""
+
+    public_key: PublicKey
+    enclave: ObjectId
+    registry: ObjectId
+    measurement_version: U64
+    tx_digest: Name
+    registered_ms: U64
+    expires_ms: U64
+    simulated: bool
+
+
+class EnclaveRevoked(Message, frozen=True, kw_only=True):
+    """A key that may sign no longer, or that the registry refused (`enclave` is null then), and why."""
+
+    public_key: PublicKey
+    enclave: ObjectId | None
+    reason: Name
+    message: Text
+    simulated: bool
+
+
+class StorageStored(Message, frozen=True, kw_only=True):
+    """Something durable, and where.
+
+    Attributes:
+        kind: `evidence`, `snapshot`, `attestation`, ...
+        key: the etcd key or Walrus blob id.
+        revision: etcd revision, where it is one.
+        digest: blake2b-256 of the stored bytes.
+    """
+
+    kind: Name
+    key: Text
+    revision: U64 | None
+    size: U64
+    digest: Digest
+    sequence: U64 | None
+    simulated: bool
+
+
+class DeadLetter(Message, frozen=True, kw_only=True):
+    """A message nobody can take: the original bytes and headers, and why.
+
+    Attributes:
+        body: the original bytes, base64, cut at 3 MiB (`truncated` says so).
+        stream_sequence: where the original stands in its stream; null for core messages.
+    """
+
+    subject: Text
+    stream: Text
+    stream_sequence: U64 | None
+    service: Name
+    reason: Name
+    message: Text
+    field: Text | None = None
+    deliveries: U64 = 1
+    headers: dict[str, str]
+    body: Base64
+    truncated: bool = False
+
+
+M = TypeVar("M", bound=Message)
+
+
+def encode(message: Message) -> bytes:
+    """JSON in field order: equal values give equal bytes."""
+    return msgspec.json.encode(message)
+
+
+def decode(data: bytes, kind: type[M]) -> M:
+    """The message, or a DecodeError that names the field.
+
+    Raises:
+        DecodeError: `malformed-message` for bad JSON or a field of the wrong type, `unknown-schema` for another number.
+    """
+    try:
+        message = msgspec.json.decode(data, type=kind)
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        text = str(error)
+        where = text.rpartition(" - at `")[2].rstrip("`") if " - at `" in text else None
+        raise DecodeError(f"{kind.__name__}: {text}", reason="malformed-message", field=where) from None
+    if message.schema != 1:
+        raise DecodeError(
+            f"{kind.__name__}: schema {message.schema} is not known here (expected 1)",
+            reason="unknown-schema",
+            field="$.schema",
+        )
+    return message

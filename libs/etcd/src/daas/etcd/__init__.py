@@ -1,0 +1,1 @@
+"""An asyncio etcd v3 client on generated stubs."""

@@ -1,0 +1,1 @@
+"""Evidence bundles and the checks that a stranger makes on them."""

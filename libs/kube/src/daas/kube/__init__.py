@@ -1,0 +1,1 @@
+"""Kubernetes client, reflector and the models of the fields we read."""

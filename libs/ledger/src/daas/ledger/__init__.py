@@ -1,0 +1,1 @@
+"""The Move package daas as typed Python calls over pysui."""

@@ -1,0 +1,1 @@
+"""The deterministic scheduling engine, its proofs and the replay verifier."""

@@ -1,0 +1,1 @@
+"""Anchors proofs on Sui and turns chain events into facts on the bus."""

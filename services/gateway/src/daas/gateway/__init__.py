@@ -1,0 +1,1 @@
+"""Kubernetes to bus: watch, log, binding."""

@@ -1,0 +1,1 @@
+"""The deterministic scheduler behind the bus, its key and its attestation."""

@@ -1,0 +1,1 @@
+"""Public metadata and evidence to etcd and Walrus."""
