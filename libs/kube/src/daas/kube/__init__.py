@@ -1,1 +1,46 @@
-"""Kubernetes client, reflector and the models of the fields we read."""
+"""Kubernetes: a raw-bytes client, typed errors, and a reflector generic over the Struct that objects decode into."""
+
+from daas.kube.client import KubeClient
+from daas.kube.config import load_configuration
+from daas.kube.errors import Gone, KubeConflict, KubeInvalid, KubeNotFound, KubeRefused, KubeUnavailable
+from daas.kube.objects import (
+    BoundPod,
+    Lease,
+    LeaseMeta,
+    LeaseSpec,
+    bind,
+    get_lease,
+    get_pod,
+    patch_pod_scheduled,
+    put_lease,
+    record_event,
+)
+from daas.kube.reflector import Backoff, Change, Deleted, ListFinished, ListStarted, Reflector, Upserted
+
+__all__ = [
+    "Backoff",
+    "BoundPod",
+    "Change",
+    "Deleted",
+    "Gone",
+    "KubeClient",
+    "KubeConflict",
+    "KubeInvalid",
+    "KubeNotFound",
+    "KubeRefused",
+    "KubeUnavailable",
+    "Lease",
+    "LeaseMeta",
+    "LeaseSpec",
+    "ListFinished",
+    "ListStarted",
+    "Reflector",
+    "Upserted",
+    "bind",
+    "get_lease",
+    "get_pod",
+    "load_configuration",
+    "patch_pod_scheduled",
+    "put_lease",
+    "record_event",
+]
