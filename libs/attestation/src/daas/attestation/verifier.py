@@ -177,7 +177,7 @@ def _check_registers(document: AttestationDocument, policy: AttestationPolicy) -
 def _check_times(
     document: AttestationDocument, policy: AttestationPolicy, chain: Chain, leaf: Certificate, now_ms: int
 ) -> None:
-    # The document may be ahead of our clock by the allowed skew, and its leaf is 3 seconds old: judged by our clock alone,
+    # The document may be ahead of our clock by the allowed skew, and its leaf is 3 s old: judged by our clock alone,
     # a verifier that is 4 seconds slow would refuse every new leaf.
     historical = policy.time_mode is TimeMode.HISTORICAL
     at_ms = document.timestamp_ms if historical else max(now_ms, document.timestamp_ms)
