@@ -5,7 +5,7 @@ from 2, key usage critical in CAs and not in leaves, no extended key usage.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TypeAlias
 
@@ -47,7 +47,7 @@ class CertificateProfile:
     key_usage_critical: bool = True
     extra: tuple[tuple[x509.ExtensionType, bool], ...] = ()
     """Further extensions, each with its criticality."""
-    signature_hash: hashes.SHA256 | hashes.SHA384 = hashes.SHA384()  # noqa: RUF009 (stateless)
+    signature_hash: hashes.SHA256 | hashes.SHA384 = field(default_factory=hashes.SHA384)
 
 
 _CA_USAGE = frozenset({"digital_signature", "key_cert_sign", "crl_sign"})
