@@ -37,7 +37,7 @@ LEAF_BACKDATED_MS = 3_000  # genuine leaves start 3 seconds before the first doc
 _ISSUED_AGO_MS = _HOUR_MS
 # Replaced when less than this is left, so that no leaf outlives its issuers.
 _CHAIN_REST_MS_MIN = LEAF_VALIDITY_MS + _HOUR_MS
-_REGION = "dev-local-1"
+_REGION = "dev-1"  # short: a common name has at most 64 characters, and a module id takes 39
 
 _KEY_FILE, _ROOT_FILE, _FINGERPRINT_FILE, _LOCK_FILE = "root.key.pem", "root.der", "root.sha256", "lock"
 
