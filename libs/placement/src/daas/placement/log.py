@@ -1,0 +1,162 @@
+"""Log entries and their events: how the ordered cluster log is written and how the engine reads it, event by event.
+
+One message of the log is one entry. A bad event is refused with a reason and the rest of its entry goes on; an entry
+that can't be read has no events and no time. Reading depends on nothing but the bytes.
+"""
+
+import re
+from typing import Annotated
+
+import msgspec
+from daas.placement.errors import EventError
+from daas.placement.model import Name, Node, Pod, Text
+
+SCHEMA = 1
+#: The micro-batch cap of whoever writes the log; one decision answers one entry.
+MAX_EVENTS = 512
+MAX_ENTRY_BYTES = 4 * 1024 * 1024
+#: A pod nests 13 deep. The JSON decoder's own limit depends on the caller's stack, so ours must come first.
+MAX_DEPTH = 64
+#: Milliseconds since 1970; above is not a time but a mistake (year 287396).
+MAX_TIMESTAMP_MS = 2**53
+
+Timestamp = Annotated[int, msgspec.Meta(ge=0, lt=MAX_TIMESTAMP_MS)]
+U64 = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+
+
+class NodeUpserted(msgspec.Struct, frozen=True, kw_only=True, tag="node_upserted"):
+    """A node was seen in this version."""
+
+    node: Node
+
+
+class NodeDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="node_deleted"):
+    """A node is gone."""
+
+    name: Name
+    uid: Name
+
+
+class PodUpserted(msgspec.Struct, frozen=True, kw_only=True, tag="pod_upserted"):
+    """A pod was seen in this version: one of ours, or any that takes capacity."""
+
+    pod: Pod
+
+
+class PodDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="pod_deleted"):
+    """A pod is gone."""
+
+    uid: Name
+    namespace: Name
+    name: Name
+
+
+class BindFailed(msgspec.Struct, frozen=True, kw_only=True, tag="bind_failed"):
+    """What decision `sequence` said about this pod could not be carried out."""
+
+    uid: Name
+    sequence: U64
+    node: Name
+    reason: Text
+
+
+class ResyncStarted(msgspec.Struct, frozen=True, kw_only=True, tag="resync_started"):
+    """A full list of nodes and pods follows."""
+
+    id: Name
+
+
+class ResyncFinished(msgspec.Struct, frozen=True, kw_only=True, tag="resync_finished"):
+    """The full list is complete: what it did not name is gone."""
+
+    id: Name
+
+
+Event = NodeUpserted | NodeDeleted | PodUpserted | PodDeleted | BindFailed | ResyncStarted | ResyncFinished
+
+
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of the log. Without events it is a tick: it only carries time.
+
+    Attributes:
+        timestamp_ms: the writer's clock, milliseconds since 1970; the only time the engine knows.
+        source: who wrote it; not interpreted.
+    """
+
+    schema: int = SCHEMA
+    timestamp_ms: Timestamp
+    source: Text
+    events: Annotated[tuple[Event, ...], msgspec.Meta(max_length=MAX_EVENTS)] = ()
+
+
+class RawEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry whose events are not decoded yet."""
+
+    schema: int
+    timestamp_ms: Timestamp
+    source: Text = ""
+    events: Annotated[tuple[msgspec.Raw, ...], msgspec.Meta(max_length=MAX_EVENTS)] = ()
+
+
+class RefusedEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that was not folded. `index` is its place in the entry, -1 for the entry as a whole."""
+
+    index: int
+    reason: str
+    message: str
+
+
+_ENTRY = msgspec.json.Decoder(RawEntry)
+_EVENT = msgspec.json.Decoder(Event)
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
+_FAILURES = (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def encode_entry(entry: LogEntry) -> bytes:
+    """The bytes of an entry, with map keys sorted."""
+    return msgspec.json.encode(entry, order="deterministic")
+
+
+def _too_deep(data: bytes) -> bool:
+    """Whether brackets nest deeper than MAX_DEPTH or don't pair up, by peeling the innermost pairs off."""
+    brackets = data.translate(None, _NOT_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        if not brackets:
+            return False
+        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
+    return bool(brackets)
+
+
+def decode_entry(data: bytes) -> RawEntry:
+    """The entry with its events still raw.
+
+    Raises:
+        EventError: `entry-too-large`, `entry-too-deep`, `malformed-entry` or `unknown-schema`.
+    """
+    if len(data) > MAX_ENTRY_BYTES:
+        raise EventError(f"an entry has at most {MAX_ENTRY_BYTES} bytes, not {len(data)}", reason="entry-too-large")
+    if _too_deep(data) and _too_deep(_STRINGS.sub(b"", data)):
+        raise EventError(f"an entry nests at most {MAX_DEPTH} deep, with paired brackets", reason="entry-too-deep")
+    try:
+        entry = _ENTRY.decode(data)
+    except _FAILURES as error:
+        raise EventError(f"not a log entry: {error}", reason="malformed-entry") from None
+    if entry.schema != SCHEMA:
+        raise EventError(
+            f"schema {entry.schema} is not known here (expected {SCHEMA})", reason="unknown-schema", field="$.schema"
+        )
+    return entry
+
+
+def decode_event(raw: msgspec.Raw) -> Event:
+    """One event.
+
+    Raises:
+        EventError: `malformed-event`.
+    """
+    try:
+        event: Event = _EVENT.decode(raw)
+    except _FAILURES as error:
+        raise EventError(f"not an event: {error}", reason="malformed-event") from None
+    return event
