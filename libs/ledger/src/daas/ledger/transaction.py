@@ -1,0 +1,197 @@
+"""Programmable transactions: commands and inputs as values, their BCS (TransactionData V1), digest and signature.
+
+The encoding is that of the Sui protocol (sui-types, `transaction.rs`); a test decodes it with pysui's own BCS classes.
+"""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from daas.common import bcs, merkle
+from daas.common.errors import InvalidInput
+from daas.ledger.address import format_digest, parse_address, parse_digest
+from daas.ledger.models import ObjectReference, SharedReference, SignedTransaction
+from daas.ledger.signer import Signer
+
+#: Protocol limit: the transaction as a whole.
+MAX_TRANSACTION_BYTES = 128 * 1024
+#: Protocol limit: one pure argument.
+MAX_PURE_BYTES = 16 * 1024
+
+
+class Pure(msgspec.Struct, frozen=True):
+    """A plain value, BCS."""
+
+    value: bytes
+
+
+class Object(msgspec.Struct, frozen=True):
+    """An object by its id: shared or owned is for the client to find out. `mutable` matters for shared ones."""
+
+    object_id: str
+    mutable: bool = False
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What an earlier command returned."""
+
+    command: int
+
+
+Argument = Pure | Object | Result
+
+
+class MoveCall(msgspec.Struct, frozen=True):
+    """A call of a function; `package` is an address."""
+
+    package: str
+    module: str
+    function: str
+    arguments: tuple[Argument, ...]
+
+
+class Publish(msgspec.Struct, frozen=True):
+    """Publishes modules (own address 0x0); its result is the UpgradeCap."""
+
+    modules: tuple[bytes, ...]
+    dependencies: tuple[str, ...]
+
+
+class TransferObjects(msgspec.Struct, frozen=True):
+    """Hands objects to an address."""
+
+    objects: tuple[Argument, ...]
+    recipient: str
+
+
+Command = MoveCall | Publish | TransferObjects
+Reference = ObjectReference | SharedReference
+
+
+class GasPayment(msgspec.Struct, frozen=True):
+    """Which coins pay, at which price (MIST per unit), and at most how much (MIST)."""
+
+    coins: tuple[ObjectReference, ...]
+    price: int
+    budget: int
+
+
+def object_ids(commands: Sequence[Command]) -> dict[str, bool]:
+    """The objects that the commands name, and whether any of them changes each."""
+    named: dict[str, bool] = {}
+    for command in commands:
+        if isinstance(command, MoveCall):
+            for argument in command.arguments:
+                if isinstance(argument, Object):
+                    named[argument.object_id] = named.get(argument.object_id, False) or argument.mutable
+    return named
+
+
+class _Inputs:
+    """Collects the inputs in order of use: an object once, since the protocol refuses it twice; values as they come."""
+
+    def __init__(self, references: dict[str, Reference], mutable: dict[str, bool]) -> None:
+        self._references = references
+        self._mutable = mutable
+        self._encoded: list[bytes] = []
+        self._objects: dict[str, int] = {}
+
+    def encode(self) -> bytes:
+        return bcs.vector(bytes, self._encoded)
+
+    def argument(self, argument: Argument) -> bytes:
+        """BCS of Argument: 1 input, 2 result."""
+        if isinstance(argument, Result):
+            return bcs.uleb128(2) + bcs.u16(argument.command)
+        if isinstance(argument, Pure):
+            if len(argument.value) > MAX_PURE_BYTES:
+                raise InvalidInput(
+                    f"an argument has at most {MAX_PURE_BYTES} bytes, not {len(argument.value)}", reason="argument-size"
+                )
+            index = self._add(bcs.uleb128(0) + bcs.bytes_(argument.value))
+        elif argument.object_id in self._objects:
+            index = self._objects[argument.object_id]
+        else:
+            index = self._add(bcs.uleb128(1) + self._object(argument.object_id))
+            self._objects[argument.object_id] = index
+        return bcs.uleb128(1) + bcs.u16(index)
+
+    def _add(self, encoded: bytes) -> int:
+        self._encoded.append(encoded)
+        return len(self._encoded) - 1
+
+    def _object(self, object_id: str) -> bytes:
+        reference = self._references[object_id]
+        if isinstance(reference, SharedReference):
+            return (
+                bcs.uleb128(1)
+                + parse_address(reference.object_id)
+                + bcs.u64(reference.initial_version)
+                + bcs.boolean(self._mutable[object_id])
+            )
+        return bcs.uleb128(0) + _object_reference(reference)
+
+
+def _object_reference(reference: ObjectReference) -> bytes:
+    return parse_address(reference.object_id) + bcs.u64(reference.version) + bcs.bytes_(parse_digest(reference.digest))
+
+
+def _command(command: Command, argument: Callable[[Argument], bytes]) -> bytes:
+    if isinstance(command, MoveCall):
+        return (
+            bcs.uleb128(0)
+            + parse_address(command.package)
+            + bcs.string(command.module)
+            + bcs.string(command.function)
+            + bcs.uleb128(0)
+            + bcs.vector(argument, command.arguments)
+        )
+    if isinstance(command, TransferObjects):
+        recipient = Pure(parse_address(command.recipient))
+        return bcs.uleb128(1) + bcs.vector(argument, command.objects) + argument(recipient)
+    return bcs.uleb128(4) + bcs.vector(bcs.bytes_, command.modules) + bcs.vector(parse_address, command.dependencies)
+
+
+def encode_transaction(
+    commands: Sequence[Command], references: dict[str, Reference], sender: str, gas: GasPayment
+) -> bytes:
+    """BCS of TransactionData V1 without expiration.
+
+    Args:
+        commands: in the order of execution.
+        references: every object that the commands name, by id.
+        sender: who signs and pays.
+        gas: what pays.
+
+    Raises:
+        InvalidInput: `transaction-size`, `argument-size`.
+    """
+    inputs = _Inputs(references, object_ids(commands))
+    encoded_commands = bcs.vector(lambda command: _command(command, inputs.argument), commands)
+    data = (
+        bcs.uleb128(0)  # TransactionData::V1
+        + bcs.uleb128(0)  # TransactionKind::ProgrammableTransaction
+        + inputs.encode()
+        + encoded_commands
+        + parse_address(sender)
+        + bcs.vector(_object_reference, gas.coins)
+        + parse_address(sender)
+        + bcs.u64(gas.price)
+        + bcs.u64(gas.budget)
+        + bcs.uleb128(0)  # TransactionExpiration::None
+    )
+    if len(data) > MAX_TRANSACTION_BYTES:
+        raise InvalidInput(
+            f"a transaction has at most {MAX_TRANSACTION_BYTES} bytes, not {len(data)}", reason="transaction-size"
+        )
+    return data
+
+
+def transaction_digest(data: bytes) -> str:
+    """base58 of blake2b-256("TransactionData::" || BCS)."""
+    return format_digest(merkle.digest(b"TransactionData::" + data))
+
+
+def sign_transaction(data: bytes, signer: Signer) -> SignedTransaction:
+    """The transaction with its signature and the digest by which it will be known."""
+    return SignedTransaction(data=data, signatures=(signer.sign_transaction(data),), digest=transaction_digest(data))
