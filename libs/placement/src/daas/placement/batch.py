@@ -1,6 +1,7 @@
 """What the enclave signs: PlacementBatch, its leaves and the IntentMessage, as BCS, with their digests."""
 
 import msgspec
+
 from daas.common import bcs, merkle
 from daas.common.errors import DecodeError
 

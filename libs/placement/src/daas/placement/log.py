@@ -8,6 +8,7 @@ import re
 from typing import Annotated
 
 import msgspec
+
 from daas.placement.errors import EventError
 from daas.placement.model import Name, Node, Pod, Text
 
@@ -21,7 +22,7 @@ MAX_DEPTH = 64
 MAX_TIMESTAMP_MS = 2**53
 
 Timestamp = Annotated[int, msgspec.Meta(ge=0, lt=MAX_TIMESTAMP_MS)]
-U64 = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+U64 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class NodeUpserted(msgspec.Struct, frozen=True, kw_only=True, tag="node_upserted"):

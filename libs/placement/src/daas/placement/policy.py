@@ -1,6 +1,7 @@
 """The rules a chain of decisions is made under, and their digest; with `Genesis`, where a chain begins."""
 
 import msgspec
+
 from daas.common import bcs, merkle
 from daas.placement.batch import DIGEST_LENGTH, MAX_LEAVES
 from daas.placement.errors import GenesisError
