@@ -1,0 +1,39 @@
+"""The `daas` command: every subcommand is mounted here, and every error becomes one clear line and an exit code."""
+
+import sys
+
+import typer
+
+from daas.cli.bus import bus_app
+from daas.cli.status import status
+from daas.cli.terminal import errors
+from daas.cli.up import demo, up
+from daas.cli.verify import evidence_app, verify_app
+from daas.cli.watch import watch
+from daas.common.errors import DaasError
+
+app = typer.Typer(
+    name="daas",
+    help="K3s-DaaS: a K3s cluster whose control plane nobody has to trust.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command()(up)
+app.command()(demo)
+app.command()(status)
+app.command()(watch)
+app.add_typer(verify_app, name="verify")
+app.add_typer(evidence_app, name="evidence")
+app.add_typer(bus_app, name="bus")
+
+
+def main() -> None:
+    """Runs the command. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted."""
+    try:
+        app()
+    except DaasError as error:
+        errors.print(f"[bold red]error[/]: {error.message} [dim]({error.reason})[/]", highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

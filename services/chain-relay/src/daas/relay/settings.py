@@ -1,0 +1,30 @@
+"""Settings of the chain-relay, read from the environment."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+from pydantic_settings import SettingsConfigDict
+
+from daas.common.service import ServiceSettings
+
+ObjectId = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{64}$")]
+Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class RelaySettings(ServiceSettings):
+    """What an operator can set."""
+
+    model_config = SettingsConfigDict(env_prefix="DAAS_")
+
+    relay_ledger_url: str = Field(description="Sui full node, sui.rpc.v2; http:// is for loopback only.")
+    relay_package: ObjectId = Field(description="Address of the published Move package daas.")
+    relay_registry: ObjectId = Field(description="The cluster's Registry object.")
+    relay_keystore: Path = Field(description="File (mode 0600) with the Ed25519 key that pays for transactions.")
+    relay_development_root: Fingerprint | None = Field(
+        default=None,
+        description="SHA-256 of the software NSM's root; refused unless the registry was created simulated.",
+    )
+    relay_submit_attempts: int = Field(
+        default=6, ge=1, le=100, description="How often the same signed bytes are sent before the message waits."
+    )

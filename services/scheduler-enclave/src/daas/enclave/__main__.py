@@ -1,0 +1,8 @@
+"""`python -m daas.enclave`: the scheduler-enclave."""
+
+from daas.common.service import main
+from daas.enclave.app import build
+from daas.enclave.settings import EnclaveSettings
+
+if __name__ == "__main__":
+    main(EnclaveSettings, build)

@@ -1,0 +1,178 @@
+"""The loop around the engine: fold the log in order, sign what is decided, publish what is due."""
+
+import asyncio
+import contextlib
+import time
+
+import structlog
+
+from daas.common import messages, subjects
+from daas.common.bus import Bus, StoredMessage
+from daas.common.errors import InvalidInput, NotFound, Refused
+from daas.common.messages import EnclaveChallenged, PlacementAnchored, PlacementRefused
+from daas.enclave import messages as outgoing
+from daas.enclave.identity import Identity
+from daas.enclave.outbox import Fork, Outbox, Role
+from daas.enclave.registration import Registration
+from daas.enclave.settings import EnclaveSettings
+from daas.placement import Applied, Genesis, Scheduler
+
+log = structlog.get_logger(__name__)
+
+PLACEMENT_FACTS = (subjects.PLACEMENT_ANCHORED, subjects.PLACEMENT_REFUSED)
+
+
+def monotonic_ms() -> int:
+    """Milliseconds that only measure waiting; no decision depends on them."""
+    return time.monotonic_ns() // 1_000_000
+
+
+class Core:
+    """One enclave's life: restore, fold, decide, publish, follow the anchors.
+
+    Args:
+        bus: the connection to the log and the facts.
+        identity: the signing key.
+        registration: says whether the key may sign.
+        genesis: what the chain of decisions starts from.
+        settings: snapshot and takeover settings.
+    """
+
+    def __init__(
+        self, bus: Bus, identity: Identity, registration: Registration, genesis: Genesis, settings: EnclaveSettings
+    ) -> None:
+        self._bus = bus
+        self._identity = identity
+        self._registration = registration
+        self._genesis = genesis
+        self._settings = settings
+        self._scheduler = Scheduler(genesis)
+        self._snapshots: dict[int, bytes] = {}
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._simulated = False
+        self._quiet_until = 0
+        self.log_end = 0
+        self.outbox = Outbox(
+            identity.public_key,
+            takeover_ms=settings.enclave_takeover_ms,
+            republish_ms=settings.enclave_republish_ms,
+        )
+
+    @property
+    def head(self) -> tuple[int, int]:
+        """The last decision made and the last log entry folded."""
+        head = self._scheduler.head
+        return head.sequence, head.log_sequence
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The state machine, for status."""
+        return self._scheduler
+
+    async def start(self, challenge: EnclaveChallenged) -> int:
+        """Restores the newest snapshot that is not past the anchored head; returns where to follow PLACEMENT from.
+
+        A snapshot needs no signature: folding on from it must lead to the head that the ledger holds, or this instance
+        stops (`fork`).
+        """
+        self._simulated = challenge.simulated
+        head, digest, follow_from = challenge.sequence, challenge.payload_digest, 1
+        stored = await self._bus.last(subjects.PLACEMENT_ANCHORED)
+        if stored is not None:
+            anchored = messages.decode(stored.data, PlacementAnchored)
+            follow_from = stored.sequence + 1
+            if anchored.sequence > head:
+                head, digest = anchored.sequence, anchored.payload_digest
+        self.outbox.start(head, bytes.fromhex(digest))
+        for name in sorted(await self._bus.list_objects(subjects.SNAPSHOT_BUCKET), reverse=True):
+            if int(name) > head:
+                continue
+            try:
+                restored = Scheduler.restore(self._genesis, await self._bus.get_object(subjects.SNAPSHOT_BUCKET, name))
+            except (InvalidInput, Refused, NotFound) as error:
+                log.warning("snapshot refused", snapshot=name, reason=error.reason)
+                continue
+            if restored.head.sequence == int(name):
+                self._scheduler = restored
+                break
+        _, self.log_end = await self._bus.stream_bounds(subjects.Stream.LOG)
+        self._quiet_until = self.log_end
+        restored_head = self._scheduler.head
+        if restored_head.sequence == head and restored_head.digest.hex() != digest:
+            raise Fork(f"the snapshot at {head} is not what the ledger anchored", reason="fork", field="snapshot")
+        log.info("starting", anchored=head, snapshot=restored_head.sequence, log_sequence=restored_head.log_sequence)
+        return follow_from
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything that was in the log at the start has been folded."""
+        return self._scheduler.head.log_sequence >= self._quiet_until
+
+    async def fold(self) -> None:
+        """Folds the log for ever; waits while too many decisions are un-anchored."""
+        async for entry in self._bus.read(subjects.Stream.LOG, start=self._scheduler.head.log_sequence + 1):
+            while self.outbox.full:
+                self._room.clear()
+                await self._room.wait()
+            await self._fold(entry)
+            await asyncio.sleep(0)
+
+    async def _fold(self, entry: StoredMessage) -> None:
+        applied = self._scheduler.apply(entry.sequence, entry.data)
+        self.log_end = max(self.log_end, entry.sequence)
+        await self._report(entry, applied)
+        if applied.decision is None:
+            return
+        sequence = applied.decision.batch.sequence
+        self.outbox.decided(applied.decision, monotonic_ms())
+        if sequence > self.outbox.head and sequence % self._settings.enclave_snapshot_every == 0:
+            self._snapshots[sequence] = self._scheduler.snapshot()
+        self._wake.set()
+
+    async def _report(self, entry: StoredMessage, applied: Applied) -> None:
+        """Dead-letters what the fold refused; entries from before the start were reported when they came."""
+        if entry.sequence <= self._quiet_until or self.outbox.role is not Role.ACTIVE:
+            return
+        for refused in applied.refused:
+            error = InvalidInput(refused.message, reason=refused.reason, field=f"events[{refused.index}]")
+            await self._bus.dead_letter(entry, error)
+
+    async def publish(self) -> None:
+        """Publishes what is due, for ever, once the key is registered and the log has been caught up with."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), timeout=0.1)
+            self._wake.clear()
+            if not self.caught_up:
+                continue
+            await self._registration.registered.wait()
+            for due in self.outbox.due(monotonic_ms()):
+                message = outgoing.decided(due.decision, self._identity, simulated=self._simulated)
+                message_id = f"decided:{message.payload_digest}:{self._identity.public_key}:{due.attempt}"
+                await self._bus.publish(subjects.PLACEMENT_DECIDED, message, message_id=message_id)
+
+    async def follow(self, start: int) -> None:
+        """Follows anchors and refusals from a PLACEMENT stream sequence on, for ever."""
+        async for stored in self._bus.read(subjects.Stream.PLACEMENT, start=start, subjects=PLACEMENT_FACTS):
+            if stored.subject.endswith(subjects.PLACEMENT_ANCHORED.name):
+                anchored = messages.decode(stored.data, PlacementAnchored)
+                before = self.outbox.role
+                self.outbox.anchored(anchored.sequence, bytes.fromhex(anchored.payload_digest), anchored.public_key)
+                if self.outbox.role is not before:
+                    log.info("role changed", role=self.outbox.role.value, sequence=anchored.sequence)
+                self._room.set()
+                await self._keep_snapshots()
+            else:
+                refused = messages.decode(stored.data, PlacementRefused)
+                if refused.public_key == self._identity.public_key:
+                    log.warning("decision refused", sequence=refused.sequence, reason=refused.reason)
+
+    async def _keep_snapshots(self) -> None:
+        for sequence in [n for n in self._snapshots if n <= self.outbox.head]:
+            snapshot = self._snapshots.pop(sequence)
+            if self.outbox.role is Role.ACTIVE:
+                await self._bus.put_object(subjects.SNAPSHOT_BUCKET, f"{sequence:020d}", snapshot)
+                names = sorted(await self._bus.list_objects(subjects.SNAPSHOT_BUCKET))
+                for name in names[: -self._settings.enclave_snapshots_kept]:
+                    await self._bus.delete_object(subjects.SNAPSHOT_BUCKET, name)

@@ -1,0 +1,29 @@
+"""Settings of the scheduler-enclave, read from the environment."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from daas.common.service import ServiceSettings
+
+
+class EnclaveSettings(ServiceSettings):
+    """What an operator can set. Nothing here can weaken a check: the registry decides what is simulated."""
+
+    model_config = SettingsConfigDict(env_prefix="DAAS_")
+
+    enclave_nsm: Path = Field(
+        default=Path("/dev/nsm"),
+        description="Nitro Security Module: the device, or the Unix socket of the development stand-in.",
+    )
+    enclave_snapshot_every: int = Field(
+        default=64, ge=1, le=65_536, description="Decisions between two snapshots of the state."
+    )
+    enclave_snapshots_kept: int = Field(default=4, ge=2, le=64, description="Snapshots kept in the object store.")
+    enclave_takeover_ms: int = Field(
+        default=2_000, ge=100, le=600_000, description="How long a standby waits for an anchor before it takes over."
+    )
+    enclave_republish_ms: int = Field(
+        default=10_000, ge=1_000, le=600_000, description="How long to wait for an anchor before publishing again."
+    )
