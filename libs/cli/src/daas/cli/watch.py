@@ -71,7 +71,7 @@ def _fields(body: Body) -> str:
     )
 
 
-def choose(cluster: str, wanted: list[str]) -> dict[Stream, list[subjects.Subject]]:
+def choose(wanted: list[str]) -> dict[Stream, list[subjects.Subject]]:
     """The catalogue rows that `--subject` names (a prefix is enough), by stream.
 
     Raises:
@@ -94,7 +94,7 @@ def _matches(name: str, wanted: str) -> bool:
 
 async def follow(context: Context, wanted: list[str], *, from_start: bool) -> None:
     """Prints facts for ever, in the order of each stream."""
-    chosen = choose(context.cluster, wanted)
+    chosen = choose(wanted)
     async with await Bus.connect(
         Service.MONITOR, BusSettings(nats_url=context.nats_url, cluster=context.cluster)
     ) as bus:

@@ -1,7 +1,5 @@
 """Wires the chain-relay together: ledger, outbox, registrar, anchorer, service shell."""
 
-from pathlib import Path
-
 from daas.common import messages, subjects
 from daas.common.errors import DaasError, Unavailable
 from daas.common.messages import EnclaveAttested, EnclaveRegistered, PlacementDecided
@@ -60,9 +58,7 @@ def build(settings: RelaySettings) -> ServiceApp:
     async def start() -> None:
         signer = Signer.from_file(settings.relay_keystore)
         ledger = await Ledger.connect(settings.relay_ledger_url, signer, package=settings.relay_package)
-        state_dir = Path(settings.state_dir)
-        state_dir.mkdir(parents=True, exist_ok=True)
-        started = Relay(app, settings, ledger, Outbox(state_dir / "outbox.sqlite"))
+        started = Relay(app, settings, ledger, Outbox(settings.state_dir / "outbox.sqlite"))
         await started.start()
         relays.append(started)
 

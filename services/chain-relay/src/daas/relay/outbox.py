@@ -1,7 +1,7 @@
 """Signed transactions that are written down before they are sent, so that a crash can never anchor or register twice.
 
-A transaction is identified by its digest, which is a function of its bytes: sending the same bytes again is idempotent on
-Sui. So the bytes are on disk (synchronously) before the first send, and a restarted relay sends those, never a rebuilt
+A transaction is identified by its digest, which is a function of its bytes: sending the same bytes again is idempotent
+on Sui. So the bytes are on disk (synchronously) before the first send, and a restarted relay sends those, never a rebuilt
 transaction whose fate nobody could tell from the first one's.
 """
 
@@ -49,13 +49,14 @@ class Outbox:
     """The relay's own memory; small, local, and rebuilt from the ledger's head and the bus where it is lost.
 
     Args:
-        path: sqlite file; its directory must exist.
+        path: sqlite file; its directory is made.
     """
 
     #: Anchors remembered: a redelivered decision is at most max_deliver messages old.
     KEEP = 10_000
 
     def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")

@@ -1,4 +1,4 @@
-"""Getting this enclave's key registered: attest to the registry's current nonce, again whenever it rotates, and in time."""
+"""Getting this enclave's key registered: attest to the registry's nonce, again whenever it rotates, and in time."""
 
 import asyncio
 import base64
