@@ -221,33 +221,18 @@ class Ledger:
 
     async def register_enclave(self, registry: str, document: bytes) -> Effects:
         """Registers the key in a Nitro attestation document; `effects.only(EnclaveRegistered)` has the rest."""
-        return await self.run(
-            calls.load_document(document), calls.register(self._required_package(), normal_address(registry), 0)
-        )
+        async with self._lock:
+            return await self.submit(await self.build_register(registry, document))
 
     async def register_simulated(
         self, registry: str, *, public_key: bytes, pcrs: calls.Pcrs, nonce: bytes, document_digest: bytes
     ) -> Effects:
-        """Registers a stand-in's key whose document the caller has verified; needs the AdminCap.
-
-        Args:
-            registry: its object id.
-            public_key: Ed25519, 32 bytes.
-            pcrs: PCR0 to PCR2 of the document.
-            nonce: the nonce in the document, which must still be the registry's.
-            document_digest: blake2b-256 of the document.
-        """
-        return await self.run(
-            calls.register_simulated(
-                self._required_package(),
-                await self._cap("AdminCap"),
-                normal_address(registry),
-                public_key=public_key,
-                pcrs=pcrs,
-                nonce=nonce,
-                document_digest=document_digest,
+        """Registers a stand-in's key: see `build_register_simulated`."""
+        async with self._lock:
+            transaction = await self.build_register_simulated(
+                registry, public_key=public_key, pcrs=pcrs, nonce=nonce, document_digest=document_digest
             )
-        )
+            return await self.submit(transaction)
 
     async def revoke(self, enclave: str) -> Effects:
         """Ends a registration for good; needs the RevokerCap. Does nothing where it is revoked already."""
@@ -290,6 +275,34 @@ class Ledger:
             raise InvalidInput(f"1 to {MAX_BATCHES} batches per transaction, not {len(batches)}", reason="batch-count")
         package = self._required_package()
         return await self.build(*(calls.anchor(package, batch) for batch in batches))
+
+    async def build_register(self, registry: str, document: bytes) -> SignedTransaction:
+        """The transaction that registers the key in a Nitro attestation document."""
+        package = self._required_package()
+        return await self.build(calls.load_document(document), calls.register(package, normal_address(registry), 0))
+
+    async def build_register_simulated(
+        self, registry: str, *, public_key: bytes, pcrs: calls.Pcrs, nonce: bytes, document_digest: bytes
+    ) -> SignedTransaction:
+        """The transaction that registers a stand-in's key whose document the caller has verified; needs the AdminCap.
+
+        Args:
+            registry: its object id; it must have been created simulated.
+            public_key: Ed25519, 32 bytes.
+            pcrs: PCR0 to PCR2 of the document.
+            nonce: the nonce in the document, which must still be the registry's: one document registers once.
+            document_digest: blake2b-256 of the document.
+        """
+        call = calls.register_simulated(
+            self._required_package(),
+            await self._cap("AdminCap"),
+            normal_address(registry),
+            public_key=public_key,
+            pcrs=pcrs,
+            nonce=nonce,
+            document_digest=document_digest,
+        )
+        return await self.build(call)
 
     async def build(self, *commands: Command, budget_mist: int = CALL_BUDGET_MIST) -> SignedTransaction:
         """Any transaction of this package's calls, signed."""
