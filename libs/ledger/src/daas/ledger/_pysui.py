@@ -6,7 +6,10 @@ For the same reason its top-level package is not imported (GraphQL, HTTP and con
 messages), and nothing imports this module before a connection is asked for.
 """
 
+import importlib
+import importlib.util
 import ssl
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from types import ModuleType
