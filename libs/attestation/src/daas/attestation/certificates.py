@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
+
 from daas.attestation.errors import AttestationError, Reason
 
 _UNDERSTOOD_WHEN_CRITICAL = frozenset(

@@ -8,6 +8,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
 from daas.attestation.certificates import Certificate, Chain, ChainCache, common_name, verify_chain, verify_leaf
 from daas.attestation.document import AttestationDocument, parse_document
 from daas.attestation.errors import AttestationError, Reason

@@ -17,6 +17,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+
 from daas.common.errors import ConfigurationError
 from daas.devstack.nsm.certificates import (
     DOMAIN,

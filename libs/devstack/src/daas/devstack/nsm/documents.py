@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
 from daas.attestation import cbor
 from daas.attestation.document import PROTECTED_HEADER, sig_structure
 
