@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from prometheus_client import CollectorRegistry
+
 from daas.common.errors import Unavailable
 from daas.gateway.appender import PUBLISH_ROUNDS_MAX, AppenderLimits, AppenderMetrics, LogAppender
-from prometheus_client import CollectorRegistry
 
 
 class Happened(msgspec.Struct, frozen=True, tag_field="type", tag="happened"):

@@ -14,8 +14,9 @@ from hashlib import blake2b
 from typing import Final
 
 import msgspec
-from daas.common.errors import Unavailable
 from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from daas.common.errors import Unavailable
 
 #: Identity of what an event is about: kind and uid.
 Key = tuple[str, str]
@@ -120,7 +121,7 @@ class LogAppender:
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._encoder = msgspec.json.Encoder()
+        self._encoder = msgspec.json.Encoder(order="deterministic")
         self.last_sequence = 0
 
     @property

@@ -1,0 +1,155 @@
+"""The gateway as a service: its parts, what they react to, and what makes it ready."""
+
+import asyncio
+import time
+
+import structlog
+
+from daas.common.bus import Event
+from daas.common.errors import DecodeError
+from daas.common.messages import PlacementAnchored
+from daas.common.service import ServiceApp
+from daas.common.subjects import LOG_CLUSTER, PLACEMENT_ANCHORED, Service
+from daas.gateway.appender import AppenderMetrics, LogAppender
+from daas.gateway.binder import Binder, BinderMetrics
+from daas.gateway.binding import PodBinder
+from daas.gateway.cache import ClusterCache
+from daas.gateway.events import Reporter, ReporterMetrics
+from daas.gateway.settings import GatewaySettings
+from daas.gateway.watcher import ClusterWatcher, WatchMetrics
+from daas.kube import KubeClient, load_configuration
+from daas.placement.log import decode_entry
+
+#: Anchored messages in work at once; their binds share one bound anyway.
+ANCHORED_IN_FLIGHT = 16
+#: Redelivery after a killed process: short, since running handlers say that they are alive.
+ACK_WAIT_S = 5.0
+STATUS_EVERY_S = 1.0
+
+log = structlog.get_logger("daas.gateway")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Gateway:
+    """Wires watch, log and binder to one service shell.
+
+    Args:
+        app: the shell.
+        settings: see `GatewaySettings`.
+        client: the API server.
+    """
+
+    def __init__(self, app: ServiceApp, settings: GatewaySettings, client: KubeClient) -> None:
+        self._app = app
+        self._client = client
+        self.cache = ClusterCache(settings.gateway_scheduler_name)
+        self.appender = LogAppender(
+            self._publish,
+            _now_ms,
+            wants_tick=lambda: self.cache.pending > 0 or self.cache.reservations > 0,
+            limits=settings.appender_limits,
+            metrics=AppenderMetrics(app.metrics),
+        )
+        self.watcher = ClusterWatcher(
+            client,
+            self.cache,
+            self.appender,
+            _now_ms,
+            metrics=WatchMetrics(app.metrics),
+            watch_timeout_s=settings.gateway_watch_timeout_s,
+            on_refused=_refused,
+        )
+        self.reporter = Reporter(
+            client,
+            self.cache,
+            _now_ms,
+            metrics=ReporterMetrics(app.metrics),
+            concurrency=settings.gateway_report_concurrency,
+            waiting_max=settings.gateway_report_waiting_max,
+        )
+        self.binder = Binder(
+            bus=lambda: app.bus,
+            pods=PodBinder(
+                client,
+                self.cache,
+                _now_ms,
+                concurrency=settings.gateway_bind_concurrency,
+                attempts_max=settings.gateway_bind_attempts_max,
+            ),
+            cache=self.cache,
+            append=self.appender.append,
+            reporter=self.reporter,
+            ready=self.watcher.wait_complete,
+            metrics=BinderMetrics(app.metrics),
+        )
+
+    def register(self) -> None:
+        """Subscriptions, tasks, checks and stops."""
+        app = self._app
+        app.on(PLACEMENT_ANCHORED, PlacementAnchored, in_flight=ANCHORED_IN_FLIGHT, ack_wait_s=ACK_WAIT_S)(
+            self._on_anchored
+        )
+        app.on_start(self._start)
+        app.task("appender")(self.appender.run)
+        app.task("nodes")(self.watcher.follow_nodes)
+        app.task("pods")(self.watcher.follow_pods)
+        app.task("reporter")(self.reporter.run)
+        app.task("status")(self._report_status)
+        app.check("kubernetes")(self.watcher.check)
+        app.on_stop(self._stop)
+
+    async def _publish(self, body: bytes, message_id: str, timestamp_ms: int) -> int:
+        return await self._app.bus.publish(LOG_CLUSTER, body, message_id=message_id, time_ms=timestamp_ms)
+
+    async def _on_anchored(self, event: Event[PlacementAnchored]) -> None:
+        await self.binder.on_anchored(event)
+
+    async def _start(self) -> None:
+        """Log time goes on from the newest entry there is, even where the clock was set back."""
+        newest = await self._app.bus.last(LOG_CLUSTER)
+        if newest is not None:
+            try:
+                self.appender.not_before(decode_entry(newest.data).timestamp_ms)
+            except DecodeError as error:
+                log.warning("newest log entry is unreadable", sequence=newest.sequence, reason=error.reason)
+
+    async def _stop(self) -> None:
+        await self._client.close()
+
+    async def _report_status(self) -> None:
+        while True:
+            self._app.status.update(self.status())
+            await asyncio.sleep(STATUS_EVERY_S)
+
+    def status(self) -> dict[str, object]:
+        """What /status shows of us."""
+        return {
+            "nodes": len(self.cache.nodes),
+            "pods": len(self.cache.pods),
+            "pods_pending": self.cache.pending,
+            "binds_unseen": self.cache.reservations,
+            "log_sequence": self.appender.last_sequence,
+            "log_events_waiting": self.appender.waiting,
+            "decision_settled": self.binder.last_sequence,
+            "nodes_version": self.watcher.nodes.resource_version,
+            "pods_version": self.watcher.pods.resource_version,
+        }
+
+
+def _refused(error: DecodeError) -> None:
+    log.warning("object refused", reason=error.reason, message=error.message)
+
+
+def build(settings: GatewaySettings) -> ServiceApp:
+    """The service.
+
+    Raises:
+        ConfigurationError: the kubeconfig can't be used.
+    """
+    client = KubeClient(asyncio.run(load_configuration(settings.gateway_kubeconfig)))
+    app = ServiceApp(Service.GATEWAY, settings)
+    Gateway(app, settings, client).register()
+    return app

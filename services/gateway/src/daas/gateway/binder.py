@@ -1,0 +1,236 @@
+"""The binder: an anchored decision becomes bindings, each checked against the cluster as it is now.
+
+A message is settled leaf by leaf and acknowledged only when every leaf's fact (and, for a failure, its log event) is
+stored. What happens after a crash is decided by the API server: a pod that already stands on the decided node is
+bound, whoever sent that binding; every other state of the pod is a failed bind that goes back into the log.
+"""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from daas.common.bus import Event, StoredMessage
+from daas.common.decision import check_decided
+from daas.common.errors import Refused
+from daas.common.messages import (
+    DecidedLeaf,
+    Message,
+    PlacementAnchored,
+    PlacementBindFailed,
+    PlacementBound,
+    PlacementDecided,
+    decode,
+)
+from daas.common.subjects import PLACEMENT_BIND_FAILED, PLACEMENT_BOUND, PLACEMENT_DECIDED, Stream, Subject
+from daas.gateway.binding import Attempt, Bound, Failed, PodBinder
+from daas.gateway.cache import ClusterCache
+from daas.gateway.events import Report, Reporter
+from daas.placement.log import BindFailed
+from daas.placement.reasons import sentence
+
+#: Leaves whose outcome is remembered, for messages that come again while this process lives.
+SETTLED_MAX: Final = 65_536
+
+
+class FactBus(Protocol):
+    """What the binder needs of `daas.common.bus.Bus`."""
+
+    cluster: str
+
+    async def publish(self, subject: Subject, body: Message | bytes, *, message_id: str) -> int:
+        """Stores a fact."""
+        ...
+
+    async def fetch(self, stream: Stream, sequence: int) -> StoredMessage:
+        """The message at a stream sequence."""
+        ...
+
+
+@dataclass(slots=True)
+class BinderMetrics:
+    """What the binder counts."""
+
+    registry: CollectorRegistry
+    bound: Counter = field(init=False)
+    failed: Counter = field(init=False)
+    unschedulable: Counter = field(init=False)
+    seconds: Histogram = field(init=False)
+
+    def __post_init__(self) -> None:
+        registry = self.registry
+        self.bound = Counter("daas_gateway_bound", "Pods bound to the node their decision names", registry=registry)
+        self.failed = Counter("daas_gateway_bind_failed", "Decisions not carried out", ["reason"], registry=registry)
+        self.unschedulable = Counter(
+            "daas_gateway_unschedulable", "Leaves of anchored decisions without a node", registry=registry
+        )
+        self.seconds = Histogram(
+            "daas_gateway_bind_seconds",
+            "From the anchor to the binding",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=registry,
+        )
+
+
+class Binder:
+    """Carries out anchored decisions.
+
+    Args:
+        bus: where decisions are fetched and facts are stored.
+        pods: makes one binding.
+        cache: the live view, for the number of nodes.
+        append: puts a bind_failed event into the log and waits until it stands there.
+        reporter: told what people should see.
+        ready: waits until the cache may be relied on.
+    """
+
+    def __init__(
+        self,
+        *,
+        bus: Callable[[], FactBus],
+        pods: PodBinder,
+        cache: ClusterCache,
+        append: Callable[[BindFailed], Awaitable[int]],
+        reporter: Reporter,
+        ready: Callable[[], Awaitable[None]],
+        metrics: BinderMetrics,
+    ) -> None:
+        self._bus = bus
+        self._pods = pods
+        self._cache = cache
+        self._append = append
+        self._reporter = reporter
+        self._ready = ready
+        self._metrics = metrics
+        self._settled: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self.last_sequence = 0
+
+    async def on_anchored(self, event: Event[PlacementAnchored]) -> None:
+        """Settles every leaf of an anchored decision.
+
+        Raises:
+            Refused, DecodeError: the decision is not the one that was anchored; nothing was bound.
+            NotFound, Unavailable: something could not be reached; settled leaves stay settled.
+        """
+        anchored = event.body
+        decided, decided_ms = await self._decided(anchored)
+        await self._ready()
+        jobs = (self._settle(anchored, decided, decided_ms, index) for index in range(len(decided.leaves)))
+        outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        self.last_sequence = max(self.last_sequence, anchored.sequence)
+
+    async def _decided(self, anchored: PlacementAnchored) -> tuple[PlacementDecided, int]:
+        bus = self._bus()
+        stored = await bus.fetch(Stream.PLACEMENT, anchored.decided_sequence)
+        if stored.subject != PLACEMENT_DECIDED.full(bus.cluster):
+            raise Refused(
+                f"message {anchored.decided_sequence} is on {stored.subject}, not a decision",
+                reason="not-a-decision",
+                field="decided_sequence",
+            )
+        decided = decode(stored.data, PlacementDecided)
+        digest = check_decided(decided).hex()
+        if digest != anchored.payload_digest or decided.header.sequence != anchored.sequence:
+            raise Refused(
+                f"message {anchored.decided_sequence} is decision {decided.header.sequence} {digest}, "
+                f"anchored was {anchored.sequence} {anchored.payload_digest}",
+                reason="not-the-anchored-decision",
+                field="payload_digest",
+            )
+        return decided, stored.time_ms
+
+    async def _settle(
+        self, anchored: PlacementAnchored, decided: PlacementDecided, decided_ms: int, index: int
+    ) -> None:
+        key = (anchored.payload_digest, index)
+        if key in self._settled:
+            return
+        leaf = decided.leaves[index]
+        simulated = anchored.simulated or decided.simulated
+        if leaf.node is None:
+            self._metrics.unschedulable.inc()
+            message = sentence(leaf.reasons, len(self._cache.nodes))
+            self._reporter.report(Report(leaf.pod_uid, leaf.namespace, leaf.name, None, message))
+        else:
+            attempt = Attempt(
+                uid=leaf.pod_uid,
+                namespace=leaf.namespace,
+                name=leaf.name,
+                node=leaf.node,
+                expires_ms=decided.header.expires_ms,
+                annotations={
+                    "k3s-daas.io/proof": f"{anchored.sequence}/{index}",
+                    "k3s-daas.io/payload-digest": anchored.payload_digest,
+                    "k3s-daas.io/anchor-tx": anchored.tx_digest,
+                    "k3s-daas.io/simulated": "true" if simulated else "false",
+                },
+            )
+            outcome = await self._pods.bind(attempt)
+            if isinstance(outcome, Bound):
+                await self._bound(anchored, index, leaf, outcome, decided_ms=decided_ms, simulated=simulated)
+            else:
+                await self._failed(anchored, index, leaf, outcome, simulated=simulated)
+        self._settled[key] = None
+        if len(self._settled) > SETTLED_MAX:
+            self._settled.popitem(last=False)
+
+    async def _bound(
+        self,
+        anchored: PlacementAnchored,
+        index: int,
+        leaf: DecidedLeaf,
+        outcome: Bound,
+        *,
+        decided_ms: int,
+        simulated: bool,
+    ) -> None:
+        assert leaf.node is not None
+        fact = PlacementBound(
+            pod_uid=leaf.pod_uid,
+            namespace=leaf.namespace,
+            name=leaf.name,
+            node=leaf.node,
+            sequence=anchored.sequence,
+            index=index,
+            payload_digest=anchored.payload_digest,
+            tx_digest=anchored.tx_digest,
+            created_ms=outcome.created_ms,
+            decided_ms=decided_ms,
+            anchored_ms=anchored.timestamp_ms,
+            bound_ms=outcome.bound_ms,
+            simulated=simulated,
+        )
+        message_id = f"bound/{anchored.payload_digest}/{index}"
+        await self._bus().publish(PLACEMENT_BOUND, fact, message_id=message_id)
+        self._metrics.bound.inc()
+        self._metrics.seconds.observe(max(0, outcome.bound_ms - anchored.timestamp_ms) / 1000)
+        told = f"Successfully assigned {leaf.namespace}/{leaf.name} to {leaf.node}"
+        self._reporter.report(Report(leaf.pod_uid, leaf.namespace, leaf.name, leaf.node, told))
+
+    async def _failed(
+        self, anchored: PlacementAnchored, index: int, leaf: DecidedLeaf, outcome: Failed, *, simulated: bool
+    ) -> None:
+        assert leaf.node is not None
+        await self._append(
+            BindFailed(uid=leaf.pod_uid, sequence=anchored.sequence, node=leaf.node, reason=outcome.reason)
+        )
+        fact = PlacementBindFailed(
+            pod_uid=leaf.pod_uid,
+            namespace=leaf.namespace,
+            name=leaf.name,
+            node=leaf.node,
+            sequence=anchored.sequence,
+            index=index,
+            reason=outcome.reason,
+            message=outcome.message[:4096],
+            simulated=simulated,
+        )
+        message_id = f"bind_failed/{anchored.payload_digest}/{index}"
+        await self._bus().publish(PLACEMENT_BIND_FAILED, fact, message_id=message_id)
+        self._metrics.failed.labels(outcome.reason).inc()
