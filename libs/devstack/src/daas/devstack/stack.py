@@ -1,0 +1,280 @@
+"""The whole system on one machine: every server and service as a process of its own, on ports that they choose.
+
+Servers first (NATS, etcd, ledger, API server, software NSM), then the registry on the ledger, then the services. The
+services are started as anyone would start them, by command and environment; nothing of them is imported here.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+
+from daas.common.bus import Bus, BusSettings
+from daas.common.errors import NotFound, Unavailable
+from daas.common.subjects import Service
+from daas.devstack.etcd import EtcdServer
+from daas.devstack.nats import NatsServer
+from daas.devstack.process import Process
+from daas.ledger import Ledger, Signer
+
+#: Enough for years of a development ledger; a transaction costs about 0.002 SUI.
+FAUCET_MIST = 1_000 * 10**9
+#: Modules of the services, by the name they go by on screen.
+SERVICES = ("relay", "enclave", "storage", "gateway")
+READY_TIMEOUT_S = 60.0
+
+Progress = Callable[[str, str], None]
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """What was made once on the ledger and is found again after a restart."""
+
+    chain: str
+    package: str
+    registry: str
+
+
+class Stack:
+    """One development system with all its state below one directory.
+
+    Args:
+        state_dir: made if missing; a second run on the same directory continues where the first stopped.
+        cluster: name of the cluster.
+        policy: digest of the placement policy that enclaves must attest, 32 bytes.
+        progress: told what starts (`name`) and where it is (`detail`).
+        environment: more settings for the services.
+        enclaves: how many enclaves run; all but one stand by.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        policy: bytes,
+        cluster: str = "dev",
+        progress: Progress | None = None,
+        environment: Mapping[str, str] | None = None,
+        enclaves: int = 1,
+    ) -> None:
+        self.state_dir = state_dir.resolve()
+        self.cluster = cluster
+        self.nats = NatsServer(self.state_dir / "nats")
+        self.etcd = EtcdServer(self.state_dir / "etcd")
+        self.processes: dict[str, Process] = {}
+        self.deployment: Deployment | None = None
+        self._policy = policy
+        self._progress = progress or (lambda _name, _detail: None)
+        self._environment = dict(environment or {})
+        self._enclaves = enclaves
+
+    async def __aenter__(self) -> Self:
+        """Starts everything; stops what was started where one part fails."""
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stops everything."""
+        await self.stop()
+
+    async def start(self) -> None:
+        """Starts servers, deployment and services, each as soon as what it needs is there.
+
+        Raises:
+            Unavailable: a part did not become ready; the error quotes the end of its log.
+        """
+        self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        await asyncio.gather(
+            self._named("nats", self.nats.start(), lambda: self.nats.url),
+            self._named("etcd", self.etcd.start(), lambda: self.etcd.endpoint),
+            self._server("ledger", "--state", self.state_dir / "ledger"),
+            self._server("apiserver", "--state", self.state_dir / "apiserver"),
+            self._security_modules(),
+        )
+        await asyncio.gather(self._declare_bus(), self._deploy())
+        await asyncio.gather(*(self.start_service(name) for name in self.service_names))
+        self.write_context()
+
+    async def _security_modules(self) -> None:
+        """One software NSM for each enclave, under one root, which the first of them makes."""
+        for name in self.nsm_names:
+            socket = self._nsm_socket(name)
+            await self._server(name, "--socket", socket, "--state", self.state_dir / "nsm", module="nsm")
+
+    @property
+    def nsm_names(self) -> list[str]:
+        """One software NSM for each enclave."""
+        return ["nsm" if n == 0 else f"nsm-{n + 1}" for n in range(self._enclaves)]
+
+    @property
+    def service_names(self) -> list[str]:
+        """The services of this stack; further enclaves are `enclave-2`, ..."""
+        more = [f"enclave-{n + 1}" for n in range(1, self._enclaves)]
+        return [*SERVICES, *more]
+
+    def _nsm_socket(self, name: str) -> Path:
+        # Unix socket paths end at 108 bytes: short, and not below a deep state directory.
+        return Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp")) / f"daas-{os.getpid()}-{name}.sock"  # noqa: S108
+
+    async def _server(self, name: str, *arguments: str | Path, module: str | None = None) -> None:
+        argv: list[str | Path] = ["python", "-m", f"daas.devstack.{module or name}", *arguments]
+        process = self.processes[name] = Process(name, argv, log_path=self.state_dir / "logs" / f"{name}.log")
+        ready = await process.start()
+        self._progress(name, str(ready.get("url") or ready.get("socket")))
+
+    async def _named(self, name: str, started: Awaitable[None], where: Callable[[], str]) -> None:
+        await started
+        self._progress(name, where())
+
+    async def _declare_bus(self) -> None:
+        settings = BusSettings(nats_url=self.nats.url, cluster=self.cluster)
+        async with await Bus.connect(Service.OPERATOR, settings) as bus:
+            await bus.declare()
+
+    async def _deploy(self) -> None:
+        """Publishes the Move package and creates the registry, marked simulated for ever, unless that is done."""
+        path = self.state_dir / "deployment.json"
+        signer = self._operator()
+        ledger_url = self.ready("ledger", "url")
+        if path.exists():
+            self.deployment = msgspec.json.decode(path.read_bytes(), type=Deployment)
+        else:
+            await self._fund(signer.address)
+            async with await Ledger.connect(ledger_url, signer) as ledger:
+                publication = await ledger.publish()
+                pcrs = self.ready("nsm", "pcrs")
+                registry = await ledger.create_registry(
+                    simulated=True,
+                    policy=self._policy,
+                    pcrs=(bytes.fromhex(pcrs["0"]), bytes.fromhex(pcrs["1"]), bytes.fromhex(pcrs["2"])),
+                )
+            self.deployment = Deployment(
+                chain=registry.chain.hex(), package=publication.package, registry=registry.address
+            )
+            path.write_bytes(msgspec.json.encode(self.deployment))
+        self._progress("registry", f"{self.deployment.registry} (simulated)")
+
+    def _operator(self) -> Signer:
+        keystore = self.state_dir / "operator.key"
+        return Signer.from_file(keystore) if keystore.exists() else Signer.generate(keystore)
+
+    async def _fund(self, address: str) -> None:
+        request = {"FixedAmountRequest": {"recipient": address, "amount": FAUCET_MIST}}
+        faucet = self.ready("ledger", "faucet")
+        async with aiohttp.ClientSession() as session, session.post(faucet, json=request) as got:
+            if got.status >= 300:
+                raise Unavailable(f"the faucet answered {got.status}: {await got.text()}", reason="faucet")
+
+    def ready(self, name: str, field: str) -> Any:
+        """A field of what a process announced when it was ready.
+
+        Raises:
+            NotFound: `not-started`.
+        """
+        process = self.processes.get(name)
+        if process is None or field not in process.ready:
+            raise NotFound(f"{name} has announced no {field}", reason="not-started")
+        return process.ready[field]
+
+    def service_environment(self, name: str) -> dict[str, str]:
+        """The settings of one service, as an operator would write them down."""
+        deployment = self.deployment
+        if deployment is None:
+            raise Unavailable("the registry is not deployed yet", reason="not-deployed")
+        common = {
+            "DAAS_NATS_URL": self.nats.url,
+            "DAAS_CLUSTER": self.cluster,
+            "DAAS_STATE_DIR": str(self.state_dir / name),
+        }
+        own = {
+            "relay": {
+                "DAAS_RELAY_LEDGER_URL": self.ready("ledger", "url"),
+                "DAAS_RELAY_PACKAGE": deployment.package,
+                "DAAS_RELAY_REGISTRY": deployment.registry,
+                "DAAS_RELAY_KEYSTORE": str(self.state_dir / "operator.key"),
+                "DAAS_RELAY_DEVELOPMENT_ROOT": self.ready("nsm", "root_sha256"),
+            },
+            "storage": {"DAAS_STORAGE_ETCD_ENDPOINTS": self.etcd.endpoint},
+            "gateway": {"DAAS_GATEWAY_KUBECONFIG": self.ready("apiserver", "kubeconfig")},
+        }
+        if name.startswith("enclave"):
+            nsm = name.replace("enclave", "nsm")
+            return common | {"DAAS_ENCLAVE_NSM": self.ready(nsm, "socket")} | self._environment
+        return common | own[name] | self._environment
+
+    async def start_service(self, name: str) -> None:
+        """Starts a service, or starts it again after it was killed; returns when it is ready.
+
+        Raises:
+            Unavailable: it ended first, or took too long; quotes the end of its log.
+        """
+        module = f"daas.{name.split('-', maxsplit=1)[0]}"
+        process = self.processes[name] = Process(
+            name,
+            ["python", "-m", module],
+            log_path=self.state_dir / "logs" / f"{name}.log",
+            env=self.service_environment(name),
+            ready_timeout_s=READY_TIMEOUT_S,
+        )
+        ready = await process.start()
+        self._progress(name, str(ready.get("http")))
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL to one process."""
+        await self.processes[name].kill()
+
+    def context(self) -> dict[str, Any]:
+        """What the command line needs to find this stack."""
+        if self.deployment is None:
+            raise Unavailable("the registry is not deployed yet", reason="not-deployed")
+        return {
+            "cluster": self.cluster,
+            "nats_url": self.nats.url,
+            "etcd_endpoints": [self.etcd.endpoint],
+            "ledger_url": self.ready("ledger", "url"),
+            "package": self.deployment.package,
+            "registry": self.deployment.registry,
+            "chain": self.deployment.chain,
+            "attestation_root": self.ready("nsm", "root_sha256"),
+            "allowed_pcrs": self.ready("nsm", "pcrs"),
+            "kubeconfig": self.ready("apiserver", "kubeconfig"),
+            "services": {name: self.ready(name, "http") for name in self.service_names},
+            "simulated": True,
+        }
+
+    @property
+    def context_path(self) -> Path:
+        """The file that `DAAS_CONTEXT` names."""
+        return self.state_dir / "context.json"
+
+    def write_context(self) -> None:
+        """Writes the context for other commands on this machine."""
+        self.context_path.write_text(json.dumps(self.context(), indent=2) + "\n", encoding="utf-8")
+
+    def rss_bytes(self) -> dict[str, int]:
+        """Resident memory of every process."""
+        sizes = {name: process.rss_bytes() for name, process in self.processes.items()}
+        sizes["nats"] = self.nats.process.rss_bytes()
+        sizes["etcd"] = _rss_bytes(self.etcd.pid)
+        return sizes
+
+    async def stop(self) -> None:
+        """Stops services first, then servers; nothing is left behind."""
+        services = [self.processes.pop(name) for name in self.service_names if name in self.processes]
+        await asyncio.gather(*(process.terminate() for process in services))
+        servers = [self.processes.pop(name) for name in list(self.processes)]
+        await asyncio.gather(*(process.terminate() for process in servers), self.nats.stop(), self.etcd.stop())
+        self.context_path.unlink(missing_ok=True)
+
+
+def _rss_bytes(pid: int) -> int:
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
