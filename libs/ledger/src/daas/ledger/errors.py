@@ -13,12 +13,18 @@ LedgerError
 └── MissingPackage        a call was asked of a client that was not told which package to call
 """
 
+import re
 from typing import TYPE_CHECKING
 
 from daas.common.errors import ConfigurationError, Conflict, DaasError, NotFound, Refused, Unavailable
 
 if TYPE_CHECKING:
     from daas.ledger.models import Effects
+
+
+def _kebab(constant: str) -> str:
+    """ESequenceTaken as sequence-taken: the reason that the rest of the project uses for the same refusal."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", constant.removeprefix("E")).lower()
 
 
 class LedgerError(DaasError):
@@ -69,7 +75,7 @@ class MoveAbortError(ExecutionError):
         label = name or f"code {code}"
         super().__init__(
             f"{module}::{function} refused command {command} with {label} ({code})",
-            reason=f"move-abort-{module}-{name or code}",
+            reason=_kebab(name) if name else "move-abort",
         )
         self.module = module
         self.function = function
