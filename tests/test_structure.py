@@ -128,7 +128,7 @@ def test_every_module_says_in_its_first_line_what_it_is_for(name: str) -> None:
 
 
 def test_no_file_names_the_host_of_a_package_registry() -> None:
-    hosts = re.compile(r"pypi\.org|pythonhosted\.|npmjs\.|deb\.debian\.".replace("\\.", r"[.]"))
+    hosts = re.compile(r"pypi\.org|pythonhosted\.|npmjs\.|deb\.debian\.")
     for pattern in ("infra/**/*.txt", "infra/**/*.json", "**/pyproject.toml", "Makefile"):
         for path in ROOT.glob(pattern):
             if "node_modules" not in path.parts and ".venv" not in path.parts:
