@@ -1,0 +1,78 @@
+"""A whole development API server over a state directory: store, identity, admission, listener, kubeconfig."""
+
+import asyncio
+import contextlib
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from daas.devstack.apiserver.access import AUTHENTICATED, MASTERS, MastersOnly, StaticTokens, User
+from daas.devstack.apiserver.admission import Chain, DefaultTolerationSeconds, NamespaceLifecycle, Priority
+from daas.devstack.apiserver.certificates import load_identity, write_kubeconfig
+from daas.devstack.apiserver.controllers import SimulatedControllers
+from daas.devstack.apiserver.resources import Object
+from daas.devstack.apiserver.server import ApiServer
+from daas.devstack.apiserver.storage import HISTORY_EVENTS_MAX, IdentityTransform, Storage
+from daas.devstack.apiserver.writes import now
+
+NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
+
+
+def _namespace(name: str) -> Object:
+    return {
+        "metadata": {
+            "name": name,
+            "uid": str(uuid.uuid4()),
+            "creationTimestamp": now(),
+            "labels": {"kubernetes.io/metadata.name": name},
+        },
+        "spec": {"finalizers": ["kubernetes"]},
+        "status": {"phase": "Active"},
+    }
+
+
+@dataclass(frozen=True)
+class Running:
+    """A development API server that listens."""
+
+    url: str
+    kubeconfig: Path
+    server: ApiServer
+    controllers: asyncio.Task[None] | None
+
+    async def stop(self) -> None:
+        """Stop it; the state stays."""
+        if self.controllers is not None:
+            self.controllers.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.controllers
+        await self.server.stop()
+
+
+async def start(
+    state: Path,
+    *,
+    port: int = 0,
+    controllers: bool = True,
+    history_events_max: int = HISTORY_EVENTS_MAX,
+) -> Running:
+    """Start a development API server on 127.0.0.1.
+
+    Args:
+        state: directory for the log, the certificates, the token and the kubeconfig; made if missing.
+        port: 0 lets the system choose.
+        controllers: whether the simulated controllers finish deletions; without them it is a bare API server.
+        history_events_max: how many changes a watch can reach back.
+    """
+    identity = load_identity(state)
+    storage = Storage(state / "log.sqlite", IdentityTransform(), history_events_max=history_events_max)
+    admission = Chain([NamespaceLifecycle(storage), Priority(storage), DefaultTolerationSeconds()])
+    admin = User("kubernetes-admin", (MASTERS, AUTHENTICATED))
+    server = ApiServer(storage, admission, StaticTokens({identity.token: admin}), MastersOnly())
+    server.ensure_namespaces(NAMESPACES, _namespace)
+    chosen = await server.start(port, identity.tls())
+    url = f"https://127.0.0.1:{chosen}"
+    kubeconfig = state / "kubeconfig"
+    write_kubeconfig(kubeconfig, url, identity)
+    task = asyncio.create_task(SimulatedControllers(storage).run()) if controllers else None
+    return Running(url, kubeconfig, server, task)

@@ -1,0 +1,389 @@
+"""create, update, patch, apply and delete: defaulting, admission, validation, ownership of fields, storage."""
+
+import copy
+import secrets
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from daas.devstack.apiserver import errors, managed, patch
+from daas.devstack.apiserver.admission import Chain, Operation
+from daas.devstack.apiserver.defaults import apply_defaults, prepare_for_create
+from daas.devstack.apiserver.request import Call, typed
+from daas.devstack.apiserver.resources import BY_KEY, Object, Resource
+from daas.devstack.apiserver.responses import view
+from daas.devstack.apiserver.services import allocate_cluster_ip
+from daas.devstack.apiserver.storage import Record, Storage
+from daas.devstack.apiserver.validation import validate_create, validate_update
+
+_SUFFIX = "bcdfghjklmnpqrstvwxz2456789"  # apimachinery's alphabet for generated names: no vowels, no words
+_STATUS_IS_SEPARATE = frozenset(
+    {"pods", "nodes", "namespaces", "services", "deployments.apps", "replicasets.apps", "jobs.batch"}
+)
+_PATCH_ATTEMPTS = 5  # as the real server's patch handler
+
+
+def now() -> str:
+    """The time as metav1.Time: RFC 3339, whole seconds, UTC."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _generate(prefix: str) -> str:
+    return prefix[:58] + "".join(secrets.choice(_SUFFIX) for _ in range(5))
+
+
+class Writer:
+    """The write path of ordinary objects."""
+
+    def __init__(self, storage: Storage, admission: Chain) -> None:
+        self._storage = storage
+        self._admission = admission
+
+    def _entry(self, call: Call, resource: Resource, operation: str) -> managed.Entry:
+        sub = call.target.subresource
+        return managed.Entry(call.field_manager, operation, resource.group_version, sub, now(), frozenset())
+
+    def current(self, call: Call) -> Record:
+        """The object a request names. Raises ApiError 404."""
+        target = call.target
+        record = self._storage.get(target.resource, target.namespace or "", target.name)
+        if record is None:
+            raise errors.not_found(target.resource.plural, target.resource.group, target.name)
+        return record
+
+    def _operation(self, call: Call, verb: str, name: str, old: Object | None = None) -> Operation:
+        target = call.target
+        resource = BY_KEY.get(target.resource.key, target.resource)
+        namespace = target.namespace or ""
+        return Operation(verb, resource, target.subresource, namespace, name, call.user, call.dry_run, old)
+
+    async def create(self, call: Call, body: Any, *, entries: list[Object] | None = None) -> Record | Object:
+        """Store a new object; its record, or the object itself on a dry run. `entries`: ownership already known.
+
+        Raises ApiError 400, 403, 404, 409 and 422.
+        """
+        resource, namespace = call.target.resource, call.target.namespace
+        obj = typed(body, resource.kind, resource.group_version, resource.schema, call.field_validation, call.warnings)
+        if resource.to_storage is not None:
+            obj = resource.to_storage(obj)
+        meta = obj["metadata"] = dict(obj.get("metadata") or {})
+        self._check_scope(resource, namespace, meta)
+        if meta.get("resourceVersion"):
+            raise errors.bad_request("resourceVersion should not be set on objects to be created")
+        if not meta.get("name") and meta.get("generateName"):
+            meta["name"] = _generate(meta["generateName"])
+        for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "resourceVersion"):
+            meta.pop(name, None)
+        meta["uid"] = str(uuid.uuid4())
+        meta["creationTimestamp"] = now()
+        if resource.generation:
+            meta["generation"] = 1
+        obj = {"metadata": meta, **{name: value for name, value in obj.items() if name != "metadata"}}
+        apply_defaults(resource, obj)
+        prepare_for_create(resource, obj)
+        await self._admission.admit(self._operation(call, "CREATE", meta.get("name", "")), obj)
+        if causes := validate_create(resource, obj):
+            raise errors.invalid(resource.kind, resource.group, meta.get("name", ""), causes)
+        if resource.key == "services":
+            allocate_cluster_ip(self._storage, obj)
+        if self._storage.get(resource, meta.get("namespace", ""), meta["name"]) is not None:
+            raise errors.already_exists(resource.plural, resource.group, meta["name"])
+        if entries is None:
+            schema = BY_KEY[resource.key].schema
+            managed.track_update(schema, None, obj, self._entry(call, resource, "Update"))
+        else:
+            meta["managedFields"] = entries
+        if call.dry_run:
+            return obj
+        return self._storage.create(resource, obj)
+
+    @staticmethod
+    def _check_scope(resource: Resource, namespace: str | None, meta: Object) -> None:
+        given = meta.get("namespace", "")
+        if not resource.namespaced:
+            meta.pop("namespace", None)
+            return
+        if given and given != namespace:
+            text = "the namespace of the provided object does not match the namespace sent on the request"
+            raise errors.bad_request(text)
+        meta["namespace"] = namespace
+
+    async def update(self, call: Call, body: Any) -> tuple[Record | Object, bool]:
+        """PUT: replace an object; the new record (or the object on a dry run) and whether it was created.
+
+        Raises ApiError 400, 404, 409 and 422.
+        """
+        resource = call.target.resource
+        new = typed(body, resource.kind, resource.group_version, resource.schema, call.field_validation, call.warnings)
+        name = (new.get("metadata") or {}).get("name", "")
+        if name != call.target.name:
+            text = f"the name of the object ({name}) does not match the name on the URL ({call.target.name})"
+            raise errors.bad_request(text)
+        if resource.namespaced:
+            self._check_scope(resource, call.target.namespace, new["metadata"])
+        if resource.to_storage is not None:
+            new = resource.to_storage(new)
+        record = self.current(call)
+        return await self.replace(call, record, new), False
+
+    async def replace(
+        self,
+        call: Call,
+        record: Record,
+        new: Object,
+        *,
+        applied: bool = False,
+    ) -> Record | Object:
+        """Bring `new` (stored form, typed) into the place of `record`; `applied`: its managedFields are already right."""
+        resource, subresource = BY_KEY[call.target.resource.key], call.target.subresource
+        old = record.object()
+        new = copy.copy(new)
+        meta = new["metadata"] = dict(new.get("metadata") or {})
+        self._check_versions(resource, record, old, meta)
+        entries = meta.get("managedFields")
+        for name in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"):
+            meta.pop(name, None)
+            if name in old["metadata"]:
+                meta[name] = old["metadata"][name]
+        meta["resourceVersion"] = old["metadata"]["resourceVersion"]
+        new = self._by_subresource(resource, subresource, new, old)
+        apply_defaults(resource, new)
+        await self._admission.admit(self._operation(call, "UPDATE", record.name, old), new)
+        if causes := validate_update(resource, new, old, subresource):
+            raise errors.invalid(resource.kind, resource.group, record.name, causes)
+        if resource.generation and new.get("spec") != old.get("spec"):
+            meta["generation"] = old["metadata"].get("generation", 0) + 1
+        if not applied:
+            managed.track_update(resource.schema, old, new, self._entry(call, call.target.resource, "Update"))
+        elif entries is not None:
+            meta["managedFields"] = entries
+        if self._unchanged(new, old):
+            return record
+        if self._storage.get(resource, record.namespace, record.name) is not record:
+            raise errors.modified(resource.plural, resource.group, record.name)
+        if call.dry_run:
+            return new
+        if self._finished(resource, new):
+            return self._storage.delete(resource, new)
+        return self._storage.update(resource, new)
+
+    @staticmethod
+    def _check_versions(resource: Resource, record: Record, old: Object, meta: Object) -> None:
+        version, uid = meta.get("resourceVersion", ""), meta.get("uid", "")
+        if uid and uid != old["metadata"]["uid"]:
+            failed = f"UID in precondition: {uid}, UID in object meta: {old['metadata']['uid']}"
+            raise errors.precondition(resource.plural, resource.group, record.namespace, record.name, failed)
+        if version and version != str(record.version):
+            raise errors.modified(resource.plural, resource.group, record.name)
+        if not version and resource.key == "leases.coordination.k8s.io":
+            cause = errors.Cause(
+                "FieldValueInvalid", "Invalid value: 0x0: must be specified for an update", "metadata.resourceVersion"
+            )
+            raise errors.invalid(resource.kind, resource.group, record.name, [cause])
+
+    @staticmethod
+    def _by_subresource(resource: Resource, subresource: str, new: Object, old: Object) -> Object:
+        """What this endpoint may change, over what it may not."""
+        if subresource == "status":
+            out = {**old, "metadata": new["metadata"]}
+            out.pop("status", None)
+            if "status" in new:
+                out["status"] = new["status"]
+            return out
+        if subresource == "finalize":
+            return {**old, "spec": new.get("spec") or {}}
+        if resource.key == "namespaces":
+            new = {**new, "spec": old.get("spec", {})}
+        if resource.key in _STATUS_IS_SEPARATE:
+            new = {name: value for name, value in new.items() if name != "status"}
+            if "status" in old:
+                new["status"] = old["status"]
+        if resource.key == "services":
+            spec = new["spec"] = dict(new.get("spec") or {})
+            for name in ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+                if not spec.get(name) and name in old["spec"]:
+                    spec[name] = old["spec"][name]
+        return new
+
+    @staticmethod
+    def _unchanged(new: Object, old: Object) -> bool:
+        def bare(obj: Object) -> Object:
+            meta = obj["metadata"]
+            kept = {k: v for k, v in meta.items() if v not in ({}, []) and k != "managedFields"}
+            return {**obj, "metadata": kept}
+
+        def owners(obj: Object) -> list[Object]:
+            listed = obj["metadata"].get("managedFields") or []
+            return [{k: v for k, v in one.items() if k != "time"} for one in listed]
+
+        return bare(new) == bare(old) and owners(new) == owners(old)
+
+    @staticmethod
+    def _finished(resource: Resource, obj: Object) -> bool:
+        """Whether nothing holds a deleted object any longer."""
+        meta = obj["metadata"]
+        if not meta.get("deletionTimestamp") or meta.get("finalizers"):
+            return False
+        if resource.key == "namespaces":
+            return not (obj.get("spec") or {}).get("finalizers")
+        return not meta.get("deletionGracePeriodSeconds")
+
+    async def patch(self, call: Call, content_type: str, body: Any, raw: bytes) -> tuple[Record | Object, bool]:
+        """PATCH of every kind; the new record (or the object on a dry run) and whether it was created."""
+        media = content_type.partition(";")[0].strip()
+        if media == patch.APPLY_PATCH:
+            return await self._apply(call, body)
+        for attempt in range(_PATCH_ATTEMPTS):
+            record = self.current(call)
+            try:
+                return await self._patch_once(call, record, media, body, raw), False
+            except errors.ApiError as refused:
+                moved = self._storage.get(call.target.resource, record.namespace, record.name) is not record
+                if refused.reason != "Conflict" or not moved or attempt == _PATCH_ATTEMPTS - 1:
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    async def _patch_once(self, call: Call, record: Record, media: str, body: Any, raw: bytes) -> Record | Object:
+        resource = call.target.resource
+        shown = {"kind": resource.kind, "apiVersion": resource.group_version, **view(resource, record.object())}
+        if media == patch.JSON_PATCH:
+            patched = patch.json_patch(shown, body)
+        elif not isinstance(body, dict):
+            raise errors.bad_request("error decoding patch: it is not a JSON object")
+        elif media == patch.MERGE_PATCH:
+            patched = patch.merge_patch(shown, body)
+        elif media == patch.STRATEGIC_PATCH:
+            patched = patch.strategic_patch(resource.schema, shown, body)
+        else:
+            kinds = (patch.JSON_PATCH, patch.MERGE_PATCH, patch.STRATEGIC_PATCH, patch.APPLY_PATCH)
+            raise errors.unsupported_media_type(media, kinds)
+        warnings: list[str] = []
+        new = typed(patched, resource.kind, resource.group_version, resource.schema, "Warn", warnings)
+        if warnings and call.field_validation == "Strict":
+            text = f"strict decoding error: {', '.join(warnings)}"
+            raise errors.invalid("", "", "", [errors.invalid_value("patch", raw.decode("utf-8", "replace"), text)])
+        if call.field_validation == "Warn":
+            call.warnings.extend(warnings)
+        if resource.to_storage is not None:
+            new = resource.to_storage(new)
+        return await self.replace(call, record, new)
+
+    async def _apply(self, call: Call, body: Any) -> tuple[Record | Object, bool]:
+        resource, target = call.target.resource, call.target
+        if not call.query.get("fieldManager"):
+            cause = errors.required("fieldManager", "is required for apply patch")
+            raise errors.invalid("PatchOptions", "meta.k8s.io", "", [cause])
+        config = self._apply_config(call, body)
+        record = self._storage.get(resource, target.namespace or "", target.name)
+        entry = self._entry(call, resource, "Apply")
+        force = call.query.get("force") in ("1", "true")
+        schema = BY_KEY[resource.key].schema
+        if record is None:
+            if target.subresource:
+                raise errors.not_found(resource.plural, resource.group, target.name)
+            made = managed.apply(schema, {"metadata": {}}, config, entry, force=force)
+            shown = {"kind": resource.kind, "apiVersion": resource.group_version, **view(resource, made)}
+            entries = shown["metadata"].pop("managedFields", [])
+            return await self.create(call, shown, entries=entries), True
+        merged = managed.apply(schema, record.object(), config, entry, force=force)
+        uid = config["metadata"].get("uid")
+        merged["metadata"]["uid"] = uid or merged["metadata"]["uid"]
+        merged["metadata"]["resourceVersion"] = config["metadata"].get("resourceVersion") or str(record.version)
+        return await self.replace(call, record, merged, applied=True), False
+
+    @staticmethod
+    def _apply_config(call: Call, body: Any) -> Object:
+        resource, target = call.target.resource, call.target
+        warnings: list[str] = []
+        config = typed(body, resource.kind, resource.group_version, resource.schema, "Warn", warnings)
+        if warnings:
+            field = warnings[0].split('"')[1]
+            where = f"{target.namespace or ''}/{target.name}; {resource.group_version}, Kind={resource.kind}"
+            text = f"failed to create typed patch object ({where}): .{field}: field not declared in schema"
+            raise errors.ApiError(500, "", text)
+        if resource.to_storage is not None:
+            config = resource.to_storage(config)
+        meta = config["metadata"] = dict(config.get("metadata") or {})
+        if meta.get("managedFields"):
+            raise errors.bad_request("metadata.managedFields must be nil")
+        given = meta.setdefault("name", target.name)
+        if given != target.name:
+            text = f"the name of the object ({given}) does not match the name on the URL ({target.name})"
+            raise errors.bad_request(text)
+        if target.namespace and meta.get("namespace", target.namespace) != target.namespace:
+            text = "the namespace of the provided object does not match the namespace sent on the request"
+            raise errors.bad_request(text)
+        return config
+
+    # Deleting ----------------------------------------------------------------------------------------------------
+
+    async def delete(self, call: Call, record: Record, options: Object) -> tuple[Record, bool]:
+        """Delete one object; what is left or was, and whether it is gone. Raises ApiError 403 and 409."""
+        resource = BY_KEY[call.target.resource.key]
+        await self._admission.admit(self._operation(call, "DELETE", record.name), record.object())
+        obj = record.object()
+        meta = obj["metadata"]
+        self._check_preconditions(resource, record, meta, options.get("preconditions") or {})
+        grace_seconds = self._grace_seconds(call, resource, obj, options)
+        held = bool(meta.get("finalizers")) or (
+            resource.key == "namespaces" and (obj.get("spec") or {}).get("finalizers")
+        )
+        dry = call.dry_run or "All" in (options.get("dryRun") or ())
+        if grace_seconds == 0 and not held:
+            if dry:
+                return record, True
+            return self._storage.delete(resource, obj), True
+        if meta.get("deletionTimestamp") and grace_seconds >= meta.get("deletionGracePeriodSeconds", 0):
+            return record, False  # already on its way, and not to go sooner
+        meta["deletionTimestamp"] = (datetime.now(UTC) + timedelta(seconds=grace_seconds)).strftime(
+            "%Y-%m-%dT%H:%M:%SZ"
+        )
+        meta["deletionGracePeriodSeconds"] = grace_seconds
+        if resource.generation:
+            meta["generation"] = meta.get("generation", 0) + 1
+        if resource.key == "namespaces":
+            del meta["deletionGracePeriodSeconds"]
+            obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
+        if dry:
+            return record, False
+        return self._storage.update(resource, obj), False
+
+    @staticmethod
+    def _check_preconditions(resource: Resource, record: Record, meta: Object, wanted: Object) -> None:
+        where = (resource.plural, resource.group, record.namespace, record.name)
+        if (uid := wanted.get("uid")) and uid != meta["uid"]:
+            raise errors.precondition(*where, f"UID in precondition: {uid}, UID in object meta: {meta['uid']}")
+        if (version := wanted.get("resourceVersion")) and version != str(record.version):
+            failed = f"ResourceVersion in precondition: {version}, ResourceVersion in object meta: {record.version}"
+            raise errors.precondition(*where, failed)
+
+    @staticmethod
+    def _grace_seconds(call: Call, resource: Resource, obj: Object, options: Object) -> int:
+        """Pods bound to a node get time to end; everything else goes at once."""
+        if resource.key != "pods":
+            return 0
+        spec, phase = obj.get("spec") or {}, (obj.get("status") or {}).get("phase")
+        if not spec.get("nodeName") or phase in ("Failed", "Succeeded"):
+            return 0
+        asked = options.get("gracePeriodSeconds")
+        if asked is None and (text := call.query.get("gracePeriodSeconds")):
+            if not text.isdecimal():
+                raise errors.bad_request(f'gracePeriodSeconds: Invalid value: "{text}"')
+            asked = int(text)
+        if asked is None:
+            asked = spec.get("terminationGracePeriodSeconds", 30)
+        return max(int(asked), 0)
+
+
+def parse_delete_options(body: bytes, decoded: Any) -> Object:
+    """DeleteOptions of a request body; none is fine. Raises ApiError 400."""
+    if not body:
+        return {}
+    if not isinstance(decoded, dict):
+        raise errors.bad_request("DeleteOptions must be an object")
+    grace_seconds = decoded.get("gracePeriodSeconds")
+    if grace_seconds is not None and not isinstance(grace_seconds, int):
+        raise errors.bad_request(f"gracePeriodSeconds must be a number, got {orjson.dumps(grace_seconds).decode()}")
+    return decoded
