@@ -1,0 +1,148 @@
+"""Where evidence stands in etcd, and the small records there.
+
+Keys, below `/daas/v1/<cluster>/`; numbers have 20 digits so that they sort:
+
+    evidence/<sequence>                              manifest of the bundle of a batch
+    snapshots/<sequence>                             manifest of the scheduler's state after a batch
+    parts/<digest>/<index>                           zlib-compressed bytes of what has this digest, <= 1 MiB each
+    pods/<namespace>/<name>/<uid>/<sequence>         where a decision about a pod stands: its leaf, and the node
+    bound/<namespace>/<name>/<uid>/<sequence>        the fact that it was bound
+    bind-failed/<namespace>/<name>/<uid>/<sequence>  the fact that it could not be
+    attestations/<public key>/<stream sequence>      the fact with the attestation document
+    registrations/<public key>/<stream sequence>     the fact of the registration
+    revocations/<public key>/<stream sequence>       the fact of the revocation, or of the refused registration
+    refusals/<batch>/<stream sequence>               the fact that a batch was not anchored
+    latest                                           number of the newest stored batch
+
+A manifest is written after its parts and index entries, so whoever sees it can read all of it. `latest` only grows;
+everything else is written if absent and never again.
+"""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from daas.common.errors import DecodeError
+from daas.common.messages import U32, U64, Digest, Header, Name
+from daas.common.subjects import prefix
+
+_ROOT: Final = "/daas/v1"
+
+
+class Keys:
+    """The keys of one cluster, or what they start with.
+
+    Raises:
+        InvalidInput: `cluster-name`.
+    """
+
+    def __init__(self, cluster: str) -> None:
+        prefix(cluster)
+        self.root = f"{_ROOT}/{cluster}/"
+
+    @property
+    def latest(self) -> str:
+        """The number of the newest stored batch."""
+        return f"{self.root}latest"
+
+    def evidence(self, sequence: int) -> str:
+        """Manifest of a bundle."""
+        return f"{self.root}evidence/{sequence:020d}"
+
+    def snapshots(self) -> str:
+        """What all snapshots start with."""
+        return f"{self.root}snapshots/"
+
+    def snapshot(self, sequence: int) -> str:
+        """Manifest of a snapshot."""
+        return f"{self.snapshots()}{sequence:020d}"
+
+    def part(self, digest: str, index: int) -> str:
+        """A part of the bytes with a digest."""
+        return f"{self.root}parts/{digest}/{index:06d}"
+
+    def pod(self, namespace: str, name: str) -> str:
+        """What all decisions about a pod start with."""
+        return f"{self.root}pods/{namespace}/{name}/"
+
+    def pod_decision(self, namespace: str, name: str, uid: str, sequence: int) -> str:
+        """One decision about a pod."""
+        return f"{self.pod(namespace, name)}{uid}/{sequence:020d}"
+
+    def bound(self, namespace: str, name: str, uid: str, sequence: int) -> str:
+        """The fact of a bind."""
+        return f"{self.root}bound/{namespace}/{name}/{uid}/{sequence:020d}"
+
+    def bind_failed(self, namespace: str, name: str, uid: str, sequence: int) -> str:
+        """The fact of a failed bind."""
+        return f"{self.root}bind-failed/{namespace}/{name}/{uid}/{sequence:020d}"
+
+    def attestations(self, public_key: str) -> str:
+        """What all attestation documents of a key start with."""
+        return f"{self.root}attestations/{public_key}/"
+
+    def registrations(self, public_key: str) -> str:
+        """What all registrations of a key start with."""
+        return f"{self.root}registrations/{public_key}/"
+
+    def revocations(self, public_key: str) -> str:
+        """What all revocations of a key start with."""
+        return f"{self.root}revocations/{public_key}/"
+
+    def refusals(self, sequence: int) -> str:
+        """What all refusals of batches with a number start with."""
+        return f"{self.root}refusals/{sequence:020d}/"
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """How stored bytes are put together again.
+
+    Attributes:
+        digest: blake2b-256 of the bytes, before compression.
+        size: their number.
+        parts: keys `parts/<digest>/<0..parts-1>`; concatenated and inflated they are the bytes.
+        header: of the batch, for a bundle; so that its successor needs nothing else of it.
+    """
+
+    version: Literal[1] = 1
+    digest: Digest
+    size: U64
+    parts: Annotated[int, msgspec.Meta(ge=1, le=4096)]
+    compression: Literal["zlib"] = "zlib"
+    header: Header | None = None
+
+
+class PodDecision(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one decision about a pod stands. `node` is null where no node would do."""
+
+    namespace: Name
+    name: Name
+    uid: Name
+    sequence: U64
+    index: U32
+    node: str | None
+    payload_digest: Digest
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """The manifest.
+
+    Raises:
+        DecodeError: `stored-malformed`.
+    """
+    try:
+        return msgspec.json.decode(data, type=Manifest)
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DecodeError(f"a manifest in etcd: {error}", reason="stored-malformed") from None
+
+
+def decode_pod_decision(data: bytes) -> PodDecision:
+    """The index entry.
+
+    Raises:
+        DecodeError: `stored-malformed`.
+    """
+    try:
+        return msgspec.json.decode(data, type=PodDecision)
+    except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DecodeError(f"a pod's index entry in etcd: {error}", reason="stored-malformed") from None

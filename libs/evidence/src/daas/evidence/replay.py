@@ -1,0 +1,119 @@
+"""Making the decisions again from the log: the scheduler is deterministic, so equal input must give equal batches."""
+
+from daas.common.decision import leaf_bcs, payload_digest
+from daas.common.errors import Refused
+from daas.common.messages import Header
+from daas.evidence.bundle import Case, EvidenceBundle, Snapshot, describe
+from daas.evidence.report import Check, passed
+from daas.evidence.trust import Trust
+from daas.placement import Scheduler
+
+
+class Replay:
+    """The scheduler, fed with the log entries of one bundle after the other.
+
+    Args:
+        trust: the chain, registry and policy that the decisions are made for.
+        snapshot: state to start from; None: from nothing, at batch 1.
+        anchored: header of the snapshot's batch, which the snapshot is held against.
+
+    Raises:
+        Refused: `replay-snapshot`: the snapshot is not the state that header commits to.
+        DaasError: the snapshot is none.
+    """
+
+    def __init__(self, trust: Trust, snapshot: Snapshot | None = None, anchored: Header | None = None) -> None:
+        self.start = 0
+        self.batches = 0
+        self.entries = 0
+        if snapshot is None:
+            self._scheduler = Scheduler(trust.genesis)
+            return
+        self._scheduler = Scheduler.restore(trust.genesis, snapshot.data)
+        self.start = snapshot.sequence
+        head = self._scheduler.head
+        digest = payload_digest(anchored).hex() if anchored else None
+        if anchored is None or (head.sequence, head.digest.hex()) != (snapshot.sequence, digest):
+            raise Refused(
+                f"the snapshot continues from batch {head.sequence} ({describe(head.digest)}), "
+                f"expected batch {snapshot.sequence} ({describe(digest)})",
+                reason="replay-snapshot",
+            )
+        root = self._scheduler.state_root().hex()
+        if root != anchored.state_root:
+            raise Refused(
+                f"the snapshot's state root is {describe(root)}, batch {snapshot.sequence} "
+                f"commits to {describe(anchored.state_root)}",
+                reason="replay-snapshot",
+            )
+
+    @property
+    def sequence(self) -> int:
+        """The last batch made."""
+        return self._scheduler.head.sequence
+
+    def through(self, bundle: EvidenceBundle) -> None:
+        """Folds a bundle's log entries and holds the decision that comes out against the bundle's.
+
+        Raises:
+            Refused: `replay-order`, or `replay-differs` with what differs.
+        """
+        decided = bundle.decision()
+        sequence = decided.header.sequence
+        if sequence != self.sequence + 1:
+            raise Refused(
+                f"batch {sequence} can't be replayed after batch {self.sequence}: those in between are missing",
+                reason="replay-order",
+            )
+        made = None
+        for entry in bundle.log:
+            if made is not None:
+                raise Refused(
+                    f"the log asks for a decision at entry {made.batch.log_sequence}, before batch {sequence} was made",
+                    reason="replay-differs",
+                )
+            made = self._scheduler.apply(entry.sequence, entry.data).decision
+        self.entries += len(bundle.log)
+        self.batches += 1
+        if made is None:
+            raise Refused(f"the log up to {decided.header.log_sequence} asks for no decision", reason="replay-differs")
+        ours, theirs = made.batch.digest().hex(), payload_digest(decided.header).hex()
+        if ours == theirs and made.timestamp_ms == decided.timestamp_ms:
+            return
+        leaf = next(
+            (
+                f"; leaf {i} is {mine.node}, the batch says {said.node}"
+                for i, (mine, said) in enumerate(zip(made.leaves, decided.leaves, strict=False))
+                if mine.to_bcs() != leaf_bcs(said)
+            ),
+            "",
+        )
+        raise Refused(
+            f"made again from the log, batch {sequence} hashes to {describe(ours)} at {made.timestamp_ms} ms, "
+            f"the evidence says {describe(theirs)} at {decided.timestamp_ms} ms{leaf}",
+            reason="replay-differs",
+        )
+
+    def result(self, sequence: int) -> Check:
+        """The passed check, for a replay that went through `sequence`."""
+        origin = f"the snapshot of batch {self.start}" if self.start else "the beginning"
+        return passed(
+            "replay",
+            f"from {origin} through {self.entries} log entries the scheduler made the same "
+            f"{self.batches} batch(es), up to batch {sequence}, bit for bit",
+            start=self.start,
+            batches=self.batches,
+            entries=self.entries,
+        )
+
+
+def replay(case: Case, trust: Trust) -> Check:
+    """Replays a whole case.
+
+    Raises:
+        DaasError: the decisions differ, or can't be made again.
+    """
+    replaying = Replay(trust, case.snapshot, case.bundles[0].previous)
+    for bundle in case.bundles:
+        replaying.through(bundle)
+    return replaying.result(replaying.sequence)

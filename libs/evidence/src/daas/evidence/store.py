@@ -1,0 +1,158 @@
+"""The evidence of a cluster, read back from etcd: digests are checked before anything is believed."""
+
+import asyncio
+import zlib
+from collections.abc import Sequence
+from typing import Final
+
+from daas.common import merkle
+from daas.common.errors import DecodeError, InvalidInput, NotFound
+from daas.common.messages import Header
+from daas.etcd import EtcdClient
+from daas.evidence.bundle import MAX_FILE_BYTES, Case, EvidenceBundle, Snapshot, decode_bundle
+from daas.evidence.layout import Keys, Manifest, PodDecision, decode_manifest, decode_pod_decision
+
+#: A replay through more batches than this wants a snapshot in between.
+MAX_REPLAY_BATCHES: Final = 10_000
+#: Values that are read at a time.
+_CONCURRENT_READS: Final = 8
+
+
+class EvidenceStore:
+    """Reads what the storage service wrote.
+
+    Args:
+        etcd: the connection; closed by whoever made it.
+        cluster: name of the cluster on the bus.
+    """
+
+    def __init__(self, etcd: EtcdClient, cluster: str) -> None:
+        self.keys = Keys(cluster)
+        self.cluster = cluster
+        self._etcd = etcd
+        self._reads = asyncio.Semaphore(_CONCURRENT_READS)
+
+    async def latest(self) -> int:
+        """Number of the newest stored batch; 0 before the first."""
+        kv = await self._etcd.get(self.keys.latest)
+        return int(kv.value) if kv else 0
+
+    async def bundle(self, sequence: int) -> EvidenceBundle:
+        """The bundle of a batch.
+
+        Raises:
+            NotFound: `no-evidence`.
+            DecodeError: what is stored is damaged.
+        """
+        return decode_bundle(await self._value(await self._manifest(sequence)))
+
+    async def header(self, sequence: int) -> Header:
+        """The header of a batch, as the manifest of its bundle has it.
+
+        Raises:
+            NotFound: `no-evidence`.
+        """
+        header = (await self._manifest(sequence)).header
+        if header is None:
+            raise DecodeError(f"the manifest of batch {sequence} has no header", reason="stored-malformed")
+        return header
+
+    async def pod(self, namespace: str, name: str) -> tuple[PodDecision, ...]:
+        """All decisions about pods of this name, oldest first."""
+        found = [decode_pod_decision(kv.value) async for kv in self._etcd.prefix(self.keys.pod(namespace, name))]
+        return tuple(sorted(found, key=lambda decision: decision.sequence))
+
+    async def newest_decision(self, namespace: str, name: str, uid: str | None = None) -> PodDecision:
+        """The newest decision about a pod.
+
+        Raises:
+            NotFound: `no-evidence`: none is stored.
+        """
+        decisions = [d for d in await self.pod(namespace, name) if uid in (None, d.uid)]
+        if not decisions:
+            raise NotFound(f"no evidence about pod {namespace}/{name} is stored", reason="no-evidence", field="name")
+        return decisions[-1]
+
+    async def snapshots(self) -> tuple[int, ...]:
+        """Numbers of the batches after which a state is stored, ascending."""
+        prefix = self.keys.snapshots()
+        return tuple([int(kv.key.removeprefix(prefix)) async for kv in self._etcd.prefix(prefix, keys_only=True)])
+
+    async def snapshot(self, sequence: int) -> Snapshot:
+        """The scheduler's state after a batch.
+
+        Raises:
+            NotFound: `no-snapshot`.
+        """
+        kv = await self._etcd.get(self.keys.snapshot(sequence))
+        if kv is None:
+            raise NotFound(f"no state after batch {sequence} is stored", reason="no-snapshot", field="sequence")
+        return Snapshot(sequence=sequence, data=await self._value(decode_manifest(kv.value)))
+
+    async def case(self, sequence: int) -> Case:
+        """Everything that is needed to verify a batch: its bundle, those since the newest snapshot, and that snapshot.
+
+        Where a bundle in between is missing the case holds what follows it, and replaying it will say so.
+
+        Raises:
+            NotFound: `no-evidence` for the batch itself.
+            InvalidInput: `replay-length`: more than 10,000 batches since the newest snapshot.
+        """
+        last = await self.bundle(sequence)
+        start = max((s for s in await self.snapshots() if s < sequence), default=0)
+        if sequence - start > MAX_REPLAY_BATCHES:
+            raise InvalidInput(
+                f"{sequence - start} batches lie between the newest snapshot and batch {sequence}; "
+                f"at most {MAX_REPLAY_BATCHES} are replayed",
+                reason="replay-length",
+            )
+        between = await asyncio.gather(*(self._bundle_or_none(s) for s in range(start + 1, sequence)))
+        bundles = _tail([*between, last])
+        whole = len(bundles) == sequence - start
+        snapshot = await self.snapshot(start) if start and whole else None
+        return Case(snapshot=snapshot, bundles=bundles)
+
+    async def _bundle_or_none(self, sequence: int) -> EvidenceBundle | None:
+        try:
+            return await self.bundle(sequence)
+        except NotFound:
+            return None
+
+    async def _manifest(self, sequence: int) -> Manifest:
+        kv = await self._etcd.get(self.keys.evidence(sequence))
+        if kv is None:
+            raise NotFound(f"no evidence of batch {sequence} is stored", reason="no-evidence", field="sequence")
+        return decode_manifest(kv.value)
+
+    async def _value(self, manifest: Manifest) -> bytes:
+        if manifest.size > MAX_FILE_BYTES:
+            raise DecodeError(f"a stored value of {manifest.size} bytes", reason="stored-malformed", field="size")
+        parts = await asyncio.gather(*(self._part(manifest.digest, index) for index in range(manifest.parts)))
+        inflate = zlib.decompressobj()
+        try:
+            data = inflate.decompress(b"".join(parts), manifest.size + 1)
+        except zlib.error as error:
+            raise DecodeError(f"stored bytes do not inflate: {error}", reason="stored-malformed") from None
+        if len(data) != manifest.size or not inflate.eof or merkle.digest(data).hex() != manifest.digest:
+            raise DecodeError(
+                f"stored bytes hash to {merkle.digest(data).hex()}, the manifest says {manifest.digest}",
+                reason="stored-digest",
+            )
+        return data
+
+    async def _part(self, digest: str, index: int) -> bytes:
+        async with self._reads:
+            kv = await self._etcd.get(self.keys.part(digest, index))
+        if kv is None:
+            raise DecodeError(f"part {index} of {digest} is missing", reason="stored-malformed")
+        return kv.value
+
+
+def _tail(bundles: Sequence[EvidenceBundle | None]) -> tuple[EvidenceBundle, ...]:
+    """What follows the last gap."""
+    tail: list[EvidenceBundle] = []
+    for bundle in reversed(bundles):
+        if bundle is None:
+            break
+        tail.append(bundle)
+    return tuple(reversed(tail))
