@@ -1,4 +1,4 @@
-"""The development Kubernetes API server (simulated): what kubectl and the clients need of the real one, in one process."""
+"""The development Kubernetes API server (simulated): what kubectl and clients need of a real one."""
 
 from daas.devstack.apiserver.development import Running, start
 

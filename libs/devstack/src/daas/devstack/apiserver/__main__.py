@@ -17,7 +17,7 @@ from daas.devstack.apiserver.storage import HISTORY_EVENTS_MAX
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m daas.devstack.apiserver",
-        description="A simulated Kubernetes API server for development. When ready it prints one JSON line: url, kubeconfig.",
+        description="A simulated Kubernetes API server. When ready, prints a JSON line: url, kubeconfig.",
     )
     parser.add_argument("--state", type=Path, required=True, help="directory for everything it keeps")
     parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1; 0: the system chooses (default)")

@@ -1,7 +1,7 @@
 """Simulated stand-ins for the two controllers without which deleting never ends: namespaces and pods on nodes.
 
-A real cluster has a namespace controller that empties a terminating namespace, and a kubelet that confirms that a deleted
-pod's containers have ended. Here there are no containers, so a deleted pod has ended at once.
+A real cluster has a namespace controller that empties a terminating namespace, and a kubelet that confirms that a
+deleted pod's containers have ended. Here there are no containers, so a deleted pod has ended at once.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class SimulatedControllers:
                     record = self._work.popleft()
                     try:
                         self._finish(record)
-                    except Exception:  # the outermost loop of the controllers
+                    except Exception:  # noqa: BLE001 - the outermost loop of the controllers, with a counter
                         self.failures += 1
                         _LOG.exception("could not finish the deletion of %s/%s", record.namespace, record.name)
                     await asyncio.sleep(0)

@@ -3,6 +3,7 @@
 from typing import Any
 
 import jsonpatch
+from jsonpointer import JsonPointerException
 
 from daas.devstack.apiserver.errors import ApiError, bad_request
 from daas.devstack.apiserver.schema import MESSAGES, Field, Message
@@ -27,7 +28,7 @@ def json_patch(obj: dict[str, Any], operations: object) -> dict[str, Any]:
         raise ApiError(
             422, "Invalid", f"the server rejected our request due to an error in our request: {failed}"
         ) from failed
-    except (jsonpatch.JsonPatchException, jsonpatch.JsonPointerException, TypeError, KeyError) as failed:
+    except (jsonpatch.JsonPatchException, JsonPointerException, TypeError, KeyError) as failed:
         text = "the server rejected our request due to an error in our request"
         raise ApiError(422, "Invalid", text, {}) from failed
     if not isinstance(result, dict):

@@ -1,4 +1,4 @@
-"""The row of a pod in `kubectl get pods`: readiness, the status word and restarts, as the server's printer derives them."""
+"""The row of a pod in `kubectl get pods`: readiness, status word and restarts, as the real server derives them."""
 
 from collections.abc import Callable
 from typing import Any

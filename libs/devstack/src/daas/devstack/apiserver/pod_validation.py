@@ -195,7 +195,8 @@ def validate_pod_spec(spec: Object, field: str) -> list[Cause]:
 
 def _masked(new: Object, old: Object) -> Object:
     """`new`'s spec with everything an update may change set back to what it was."""
-    spec, before = copy.deepcopy(new["spec"]), old["spec"]
+    spec: Object = copy.deepcopy(new["spec"])
+    before = old["spec"]
     for group in ("containers", "initContainers"):
         if len(spec.get(group) or ()) == len(before.get(group) or ()):
             for one, was in zip(spec.get(group) or (), before.get(group) or (), strict=True):

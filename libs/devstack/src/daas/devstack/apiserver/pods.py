@@ -4,11 +4,12 @@ from typing import Any
 
 from daas.devstack.apiserver import errors
 from daas.devstack.apiserver.admission import Chain, Operation
+from daas.devstack.apiserver.deletes import Deleter
 from daas.devstack.apiserver.request import Call, typed
 from daas.devstack.apiserver.resources import BY_KEY, Object
 from daas.devstack.apiserver.schema import message
 from daas.devstack.apiserver.storage import Record, Storage
-from daas.devstack.apiserver.writes import Writer, now
+from daas.devstack.apiserver.writes import current, now
 
 PODS = BY_KEY["pods"]
 
@@ -23,7 +24,7 @@ async def bind(storage: Storage, admission: Chain, call: Call, body: Any) -> Non
     Annotations of the Binding go to the pod, a uid or resourceVersion in it must be the pod's.
     Raises ApiError 400, 404, 409, and 500 for a binding without a proper target, as the real server does.
     """
-    binding = typed(body, "Binding", "v1", message("Binding"), call.field_validation, call.warnings)
+    binding = typed(body, "Binding", "v1", message("Binding"), validation=call.field_validation, warnings=call.warnings)
     meta, target = binding.get("metadata") or {}, binding.get("target") or {}
     name = call.target.name or meta.get("name", "")
     if meta.get("name", "") != name:
@@ -76,11 +77,13 @@ def _bound(pod: Object, node: str, annotations: Object) -> Object:
     return pod
 
 
-async def evict(writer: Writer, call: Call, body: Any) -> None:
+async def evict(storage: Storage, deleter: Deleter, call: Call, body: Any) -> None:
     """POST pods/NAME/eviction: delete with the options inside. Raises ApiError 404 and 409."""
-    eviction = typed(body, "Eviction", "policy/v1", message("Eviction"), call.field_validation, call.warnings)
+    eviction = typed(
+        body, "Eviction", "policy/v1", message("Eviction"), validation=call.field_validation, warnings=call.warnings
+    )
     name = (eviction.get("metadata") or {}).get("name", call.target.name)
     if name != call.target.name:
         raise errors.bad_request("name in URL does not match name in Eviction object")
-    record = writer.current(call)
-    await writer.delete(call, record, eviction.get("deleteOptions") or {})
+    record = current(storage, call)
+    await deleter.delete(call, record, eviction.get("deleteOptions") or {})

@@ -1,4 +1,4 @@
-"""Kubernetes protobuf request bodies (`k8s\\0` + runtime.Unknown) decoded by the field numbers of `schema`."""
+r"""Kubernetes protobuf request bodies (`k8s\0` + runtime.Unknown) decoded by the field numbers of `schema`."""
 
 import base64
 from collections.abc import Iterator

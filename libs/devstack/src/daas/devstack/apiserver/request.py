@@ -136,7 +136,9 @@ def decode_body(content_type: str, body: bytes) -> Any:
         raise bad_request(f"the body is not valid JSON: {wrong}") from wrong
 
 
-def typed(value: Any, kind: str, group_version: str, schema: Message, validation: str, warnings: list[str]) -> Object:
+def typed(
+    value: Any, kind: str, group_version: str, schema: Message, *, validation: str, warnings: list[str]
+) -> Object:
     """`value` as an object of that type: unknown fields refused, warned about or dropped, as `validation` says.
 
     Raises ApiError 400.

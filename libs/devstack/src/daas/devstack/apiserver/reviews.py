@@ -49,7 +49,14 @@ def _attributes(spec: Object) -> Attributes:
 async def review(call: Call, body: Any, authenticator: Authenticator, authorizer: Authorizer) -> Object:
     """The review with its status filled in, with kind and apiVersion. Raises ApiError 400."""
     resource = call.target.resource
-    obj = typed(body, resource.kind, resource.group_version, resource.schema, call.field_validation, call.warnings)
+    obj = typed(
+        body,
+        resource.kind,
+        resource.group_version,
+        resource.schema,
+        validation=call.field_validation,
+        warnings=call.warnings,
+    )
     spec = obj.get("spec") or {}
     status: Object
     if resource.plural == "tokenreviews":

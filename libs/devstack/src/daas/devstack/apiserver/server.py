@@ -11,6 +11,7 @@ from aiohttp import web
 from daas.devstack.apiserver import discovery, errors, openapi, pods, reads
 from daas.devstack.apiserver.access import Attributes, Authenticator, Authorizer, User, refusal
 from daas.devstack.apiserver.admission import Chain
+from daas.devstack.apiserver.deletes import Deleter, parse_delete_options
 from daas.devstack.apiserver.request import BODY_BYTES_MAX, Call, decode_body, parse_target, verb_of
 from daas.devstack.apiserver.resources import BY_KEY, Object
 from daas.devstack.apiserver.responses import (
@@ -26,7 +27,7 @@ from daas.devstack.apiserver.reviews import REVIEWS, review
 from daas.devstack.apiserver.scale import read_scale, write_scale
 from daas.devstack.apiserver.storage import Record, Storage
 from daas.devstack.apiserver.watch import Watcher, watch
-from daas.devstack.apiserver.writes import Writer, parse_delete_options
+from daas.devstack.apiserver.writes import Writer, current
 
 _LOG = logging.getLogger(__name__)
 _HEALTH = frozenset({"healthz", "livez", "readyz"})
@@ -43,6 +44,7 @@ class ApiServer:
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._writer = Writer(storage, admission)
+        self._deleter = Deleter(storage, admission)
         self._watchers: set[Watcher] = set()
         self._runner: web.ServerRunner | None = None
         self.failures = 0
@@ -83,7 +85,7 @@ class ApiServer:
         except web.HTTPRequestEntityTooLarge:
             text = f"Request entity too large: limit is {BODY_BYTES_MAX}"
             return refusal_response(errors.ApiError(413, "RequestEntityTooLarge", text))
-        except Exception:
+        except Exception:  # noqa: BLE001 - the outermost loop of a request, with a counter
             self.failures += 1
             _LOG.exception("request failed: %s %s", request.method, request.path)
             text = f"Internal error occurred: {request.method} {request.path} failed in the development server"
@@ -206,7 +208,7 @@ class ApiServer:
             await pods.bind(self.storage, self._admission, call, body)
             return json_response(success(201), 201, call.warnings)
         if target.subresource == "eviction":
-            await pods.evict(self._writer, call, body)
+            await pods.evict(self.storage, self._deleter, call, body)
             return json_response(success(201), 201, call.warnings)
         if target.name or (target.resource.namespaced and target.namespace is None):
             raise errors.method_not_allowed()
@@ -214,8 +216,8 @@ class ApiServer:
 
     async def _delete(self, call: Call, options: Object) -> web.Response:
         resource = call.target.resource
-        record = self._writer.current(call)
-        left, gone = await self._writer.delete(call, record, options)
+        record = current(self.storage, call)
+        left, gone = await self._deleter.delete(call, record, options)
         if not gone or resource.returns_deleted:
             return json_response(encode(resource, left), 200, call.warnings)
         details = {"name": left.name, "kind": resource.plural, "uid": left.object()["metadata"]["uid"]}
@@ -230,12 +232,12 @@ class ApiServer:
         items: list[bytes] = []
         for record in found:
             if self.storage.get(resource, record.namespace, record.name) is record:
-                left, _ = await self._writer.delete(call, record, options)
+                left, _ = await self._deleter.delete(call, record, options)
                 items.append(encode_item(resource, left))
         return json_response(encode_list(resource, items, {"resourceVersion": str(self.storage.version)}))
 
     async def _scale(self, call: Call) -> web.Response:
-        record = self._writer.current(call)
+        record = current(self.storage, call)
         if call.verb == "get":
             return json_response(read_scale(record.object()))
         raw = await call.http.read()

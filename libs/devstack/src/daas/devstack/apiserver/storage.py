@@ -1,8 +1,8 @@
 """Objects in memory with one resource version counter, a retained window of changes, and a sqlite append log.
 
-Every change is one row of the log, written before it is seen by anyone. Compaction keeps what etcd keeps: of the rows at
-or below the compacted version only the newest of each living object. So a restart continues the versions, and a watch
-from a version inside the window misses nothing.
+Every change is one row of the log, written before it is seen by anyone. Compaction keeps what etcd keeps: of the rows
+at or below the compacted version only the newest of each living object. So a restart continues the versions, and a
+watch from a version inside the window misses nothing.
 """
 
 import sqlite3
@@ -48,6 +48,9 @@ class IdentityTransform:
         return body
 
 
+Key = tuple[str, str]  # namespace and name
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One version of one object: `raw` is its JSON without kind and apiVersion; `labels` and `fields` for selectors."""
@@ -76,7 +79,6 @@ class Event:
     previous: Record | None
 
 
-Key = tuple[str, str]
 Subscriber = Callable[[Event], None]
 
 _SCHEMA = """
@@ -220,14 +222,12 @@ class Storage:
 
     def _record(self, resource: Resource, namespace: str, name: str, version: int, raw: bytes) -> Record:
         obj = orjson.loads(raw)
-        return self._record_of(resource, namespace, name, version, raw, obj)
+        return self._record_of(resource, (namespace, name), version, raw, obj)
 
     @staticmethod
-    def _record_of(
-        resource: Resource, namespace: str, name: str, version: int, raw: bytes, obj: dict[str, Any]
-    ) -> Record:
+    def _record_of(resource: Resource, where: Key, version: int, raw: bytes, obj: dict[str, Any]) -> Record:
         fields = {label: dig(obj, path) for label, path in resource.selectable.items()}
-        return Record(namespace, name, version, raw, obj["metadata"].get("labels") or {}, fields)
+        return Record(*where, version, raw, obj["metadata"].get("labels") or {}, fields)
 
     def _write(self, resource: Resource, kind: str, obj: dict[str, Any]) -> Record:
         stored = BY_KEY[resource.key]
@@ -236,7 +236,7 @@ class Storage:
         meta["resourceVersion"] = str(version)
         namespace, name = meta.get("namespace", ""), meta["name"]
         raw = orjson.dumps(obj)
-        record = self._record_of(stored, namespace, name, version, raw, obj)
+        record = self._record_of(stored, (namespace, name), version, raw, obj)
         body = self._transform.to_storage(stored.key, f"{namespace}/{name}", raw)
         self._db.execute("INSERT INTO log VALUES (?,?,?,?,?,?)", (version, stored.key, namespace, name, kind, body))
         self.version = version

@@ -265,7 +265,7 @@ def table(
 ) -> Object:
     """A `meta.k8s.io/v1` Table of stored objects.
 
-    `include` is the includeObject parameter: None, Metadata or Object. Watches send `columns` with the first event only.
+    `include` is the includeObject parameter: None, Metadata or Object. Watches send `columns` once.
     """
     shown, cells = _TABLES.get(
         resource.key,

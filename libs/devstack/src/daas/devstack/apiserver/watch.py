@@ -154,7 +154,8 @@ async def watch(storage: Storage, call: Call, watchers: set[Watcher]) -> web.Str
         )
     if match and not stream_list:
         raise bad_request(
-            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch "
+            "unless sendInitialEvents is provided"
         )
     timeout_seconds = _timeout_seconds(call)
     watcher = Watcher(storage, call)

@@ -1,12 +1,10 @@
-"""create, update, patch, apply and delete: defaulting, admission, validation, ownership of fields, storage."""
+"""create, update, patch and apply: defaulting, admission, validation, ownership of fields, storage."""
 
 import copy
 import secrets
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
-
-import orjson
 
 from daas.devstack.apiserver import errors, managed, patch
 from daas.devstack.apiserver.admission import Chain, Operation
@@ -34,6 +32,22 @@ def _generate(prefix: str) -> str:
     return prefix[:58] + "".join(secrets.choice(_SUFFIX) for _ in range(5))
 
 
+def current(storage: Storage, call: Call) -> Record:
+    """The object a request names. Raises ApiError 404."""
+    target = call.target
+    record = storage.get(target.resource, target.namespace or "", target.name)
+    if record is None:
+        raise errors.not_found(target.resource.plural, target.resource.group, target.name)
+    return record
+
+
+def operation_of(call: Call, verb: str, name: str, old: Object | None = None) -> Operation:
+    """What admission is asked about."""
+    target = call.target
+    resource = BY_KEY.get(target.resource.key, target.resource)
+    return Operation(verb, resource, target.subresource, target.namespace or "", name, call.user, call.dry_run, old)
+
+
 class Writer:
     """The write path of ordinary objects."""
 
@@ -45,27 +59,20 @@ class Writer:
         sub = call.target.subresource
         return managed.Entry(call.field_manager, operation, resource.group_version, sub, now(), frozenset())
 
-    def current(self, call: Call) -> Record:
-        """The object a request names. Raises ApiError 404."""
-        target = call.target
-        record = self._storage.get(target.resource, target.namespace or "", target.name)
-        if record is None:
-            raise errors.not_found(target.resource.plural, target.resource.group, target.name)
-        return record
-
-    def _operation(self, call: Call, verb: str, name: str, old: Object | None = None) -> Operation:
-        target = call.target
-        resource = BY_KEY.get(target.resource.key, target.resource)
-        namespace = target.namespace or ""
-        return Operation(verb, resource, target.subresource, namespace, name, call.user, call.dry_run, old)
-
     async def create(self, call: Call, body: Any, *, entries: list[Object] | None = None) -> Record | Object:
         """Store a new object; its record, or the object itself on a dry run. `entries`: ownership already known.
 
         Raises ApiError 400, 403, 404, 409 and 422.
         """
         resource, namespace = call.target.resource, call.target.namespace
-        obj = typed(body, resource.kind, resource.group_version, resource.schema, call.field_validation, call.warnings)
+        obj = typed(
+            body,
+            resource.kind,
+            resource.group_version,
+            resource.schema,
+            validation=call.field_validation,
+            warnings=call.warnings,
+        )
         if resource.to_storage is not None:
             obj = resource.to_storage(obj)
         meta = obj["metadata"] = dict(obj.get("metadata") or {})
@@ -83,7 +90,7 @@ class Writer:
         obj = {"metadata": meta, **{name: value for name, value in obj.items() if name != "metadata"}}
         apply_defaults(resource, obj)
         prepare_for_create(resource, obj)
-        await self._admission.admit(self._operation(call, "CREATE", meta.get("name", "")), obj)
+        await self._admission.admit(operation_of(call, "CREATE", meta.get("name", "")), obj)
         if causes := validate_create(resource, obj):
             raise errors.invalid(resource.kind, resource.group, meta.get("name", ""), causes)
         if resource.key == "services":
@@ -116,7 +123,14 @@ class Writer:
         Raises ApiError 400, 404, 409 and 422.
         """
         resource = call.target.resource
-        new = typed(body, resource.kind, resource.group_version, resource.schema, call.field_validation, call.warnings)
+        new = typed(
+            body,
+            resource.kind,
+            resource.group_version,
+            resource.schema,
+            validation=call.field_validation,
+            warnings=call.warnings,
+        )
         name = (new.get("metadata") or {}).get("name", "")
         if name != call.target.name:
             text = f"the name of the object ({name}) does not match the name on the URL ({call.target.name})"
@@ -125,7 +139,7 @@ class Writer:
             self._check_scope(resource, call.target.namespace, new["metadata"])
         if resource.to_storage is not None:
             new = resource.to_storage(new)
-        record = self.current(call)
+        record = current(self._storage, call)
         return await self.replace(call, record, new), False
 
     async def replace(
@@ -136,7 +150,7 @@ class Writer:
         *,
         applied: bool = False,
     ) -> Record | Object:
-        """Bring `new` (stored form, typed) into the place of `record`; `applied`: its managedFields are already right."""
+        """Bring `new` (stored form, typed) into the place of `record`; `applied`: its managedFields are right."""
         resource, subresource = BY_KEY[call.target.resource.key], call.target.subresource
         old = record.object()
         new = copy.copy(new)
@@ -150,7 +164,7 @@ class Writer:
         meta["resourceVersion"] = old["metadata"]["resourceVersion"]
         new = self._by_subresource(resource, subresource, new, old)
         apply_defaults(resource, new)
-        await self._admission.admit(self._operation(call, "UPDATE", record.name, old), new)
+        await self._admission.admit(operation_of(call, "UPDATE", record.name, old), new)
         if causes := validate_update(resource, new, old, subresource):
             raise errors.invalid(resource.kind, resource.group, record.name, causes)
         if resource.generation and new.get("spec") != old.get("spec"):
@@ -236,7 +250,7 @@ class Writer:
         if media == patch.APPLY_PATCH:
             return await self._apply(call, body)
         for attempt in range(_PATCH_ATTEMPTS):
-            record = self.current(call)
+            record = current(self._storage, call)
             try:
                 return await self._patch_once(call, record, media, body, raw), False
             except errors.ApiError as refused:
@@ -260,7 +274,9 @@ class Writer:
             kinds = (patch.JSON_PATCH, patch.MERGE_PATCH, patch.STRATEGIC_PATCH, patch.APPLY_PATCH)
             raise errors.unsupported_media_type(media, kinds)
         warnings: list[str] = []
-        new = typed(patched, resource.kind, resource.group_version, resource.schema, "Warn", warnings)
+        new = typed(
+            patched, resource.kind, resource.group_version, resource.schema, validation="Warn", warnings=warnings
+        )
         if warnings and call.field_validation == "Strict":
             text = f"strict decoding error: {', '.join(warnings)}"
             raise errors.invalid("", "", "", [errors.invalid_value("patch", raw.decode("utf-8", "replace"), text)])
@@ -297,7 +313,9 @@ class Writer:
     def _apply_config(call: Call, body: Any) -> Object:
         resource, target = call.target.resource, call.target
         warnings: list[str] = []
-        config = typed(body, resource.kind, resource.group_version, resource.schema, "Warn", warnings)
+        config = typed(
+            body, resource.kind, resource.group_version, resource.schema, validation="Warn", warnings=warnings
+        )
         if warnings:
             field = warnings[0].split('"')[1]
             where = f"{target.namespace or ''}/{target.name}; {resource.group_version}, Kind={resource.kind}"
@@ -316,74 +334,3 @@ class Writer:
             text = "the namespace of the provided object does not match the namespace sent on the request"
             raise errors.bad_request(text)
         return config
-
-    # Deleting ----------------------------------------------------------------------------------------------------
-
-    async def delete(self, call: Call, record: Record, options: Object) -> tuple[Record, bool]:
-        """Delete one object; what is left or was, and whether it is gone. Raises ApiError 403 and 409."""
-        resource = BY_KEY[call.target.resource.key]
-        await self._admission.admit(self._operation(call, "DELETE", record.name), record.object())
-        obj = record.object()
-        meta = obj["metadata"]
-        self._check_preconditions(resource, record, meta, options.get("preconditions") or {})
-        grace_seconds = self._grace_seconds(call, resource, obj, options)
-        held = bool(meta.get("finalizers")) or (
-            resource.key == "namespaces" and (obj.get("spec") or {}).get("finalizers")
-        )
-        dry = call.dry_run or "All" in (options.get("dryRun") or ())
-        if grace_seconds == 0 and not held:
-            if dry:
-                return record, True
-            return self._storage.delete(resource, obj), True
-        if meta.get("deletionTimestamp") and grace_seconds >= meta.get("deletionGracePeriodSeconds", 0):
-            return record, False  # already on its way, and not to go sooner
-        meta["deletionTimestamp"] = (datetime.now(UTC) + timedelta(seconds=grace_seconds)).strftime(
-            "%Y-%m-%dT%H:%M:%SZ"
-        )
-        meta["deletionGracePeriodSeconds"] = grace_seconds
-        if resource.generation:
-            meta["generation"] = meta.get("generation", 0) + 1
-        if resource.key == "namespaces":
-            del meta["deletionGracePeriodSeconds"]
-            obj["status"] = {**(obj.get("status") or {}), "phase": "Terminating"}
-        if dry:
-            return record, False
-        return self._storage.update(resource, obj), False
-
-    @staticmethod
-    def _check_preconditions(resource: Resource, record: Record, meta: Object, wanted: Object) -> None:
-        where = (resource.plural, resource.group, record.namespace, record.name)
-        if (uid := wanted.get("uid")) and uid != meta["uid"]:
-            raise errors.precondition(*where, f"UID in precondition: {uid}, UID in object meta: {meta['uid']}")
-        if (version := wanted.get("resourceVersion")) and version != str(record.version):
-            failed = f"ResourceVersion in precondition: {version}, ResourceVersion in object meta: {record.version}"
-            raise errors.precondition(*where, failed)
-
-    @staticmethod
-    def _grace_seconds(call: Call, resource: Resource, obj: Object, options: Object) -> int:
-        """Pods bound to a node get time to end; everything else goes at once."""
-        if resource.key != "pods":
-            return 0
-        spec, phase = obj.get("spec") or {}, (obj.get("status") or {}).get("phase")
-        if not spec.get("nodeName") or phase in ("Failed", "Succeeded"):
-            return 0
-        asked = options.get("gracePeriodSeconds")
-        if asked is None and (text := call.query.get("gracePeriodSeconds")):
-            if not text.isdecimal():
-                raise errors.bad_request(f'gracePeriodSeconds: Invalid value: "{text}"')
-            asked = int(text)
-        if asked is None:
-            asked = spec.get("terminationGracePeriodSeconds", 30)
-        return max(int(asked), 0)
-
-
-def parse_delete_options(body: bytes, decoded: Any) -> Object:
-    """DeleteOptions of a request body; none is fine. Raises ApiError 400."""
-    if not body:
-        return {}
-    if not isinstance(decoded, dict):
-        raise errors.bad_request("DeleteOptions must be an object")
-    grace_seconds = decoded.get("gracePeriodSeconds")
-    if grace_seconds is not None and not isinstance(grace_seconds, int):
-        raise errors.bad_request(f"gracePeriodSeconds must be a number, got {orjson.dumps(grace_seconds).decode()}")
-    return decoded
