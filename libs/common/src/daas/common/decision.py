@@ -1,4 +1,4 @@
-"""From a `placement.decided` message back to the bytes that the enclave signed: BCS of header and leaves, digests, roots.
+"""From a `placement.decided` message back to the signed bytes: BCS of header and leaves, digests, roots.
 
 Everyone who receives a decision (relay, gateway, storage, verifier) checks it with these functions before using it.
 """

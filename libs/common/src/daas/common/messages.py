@@ -7,6 +7,7 @@ the message. The log entry's own structs live in `daas.placement.log`, since fol
 from typing import Annotated, TypeVar
 
 import msgspec
+
 from daas.common.errors import DecodeError
 
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", description="32 bytes, lower-case hex")]

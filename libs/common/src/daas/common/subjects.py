@@ -56,6 +56,7 @@ class Stream(StrEnum):
     METADATA = "METADATA"
     STORAGE = "STORAGE"
     DLQ = "DLQ"
+    ADVISORY = "ADVISORY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,10 @@ LIMITS: Final[dict[Stream, StreamLimits]] = {
     Stream.CHAIN: StreamLimits(max_age_s=30 * DAY_S, max_bytes=256 * MEBIBYTE),
     Stream.METADATA: StreamLimits(max_age_s=2 * DAY_S, max_bytes=2048 * MEBIBYTE),
     Stream.STORAGE: StreamLimits(max_age_s=2 * DAY_S, max_bytes=256 * MEBIBYTE),
-    Stream.DLQ: StreamLimits(max_age_s=30 * DAY_S, max_bytes=512 * MEBIBYTE),
+    # A dead letter may be written again by whoever reads the server's advisory about it, much later.
+    Stream.DLQ: StreamLimits(max_age_s=30 * DAY_S, max_bytes=512 * MEBIBYTE, duplicate_window_s=DAY_S),
+    # The server's own advisories about messages it gave up on wait here until the service in question is back.
+    Stream.ADVISORY: StreamLimits(max_age_s=7 * DAY_S, max_bytes=64 * MEBIBYTE),
 }
 
 
@@ -169,6 +173,13 @@ CATALOGUE: Final[tuple[Subject, ...]] = tuple(v for v in list(globals().values()
 DLQ: Final = "dlq"
 
 
+#: nats-server publishes these, followed by `.<stream>.<consumer>`, when it stops delivering a message.
+ADVISORIES: Final = (
+    "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES",
+    "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED",
+)
+
+
 def dlq_subject(cluster: str, stream: str) -> str:
     """Where messages of a stream go that nobody can take: `daas.v1.<cluster>.dlq.<stream>`."""
     return f"{prefix(cluster)}.{DLQ}.{stream.lower()}"
@@ -184,6 +195,9 @@ def stream_subjects(cluster: str, stream: Stream) -> list[str]:
     """The subjects a stream keeps in a cluster, sorted."""
     if stream is Stream.DLQ:
         return [f"{prefix(cluster)}.{DLQ}.>"]
+    if stream is Stream.ADVISORY:
+        kept = sorted({s.stream for s in CATALOGUE if s.stream is not None})
+        return [f"{advisory}.{stream_name(cluster, of)}.*" for advisory in ADVISORIES for of in kept]
     return sorted(s.full(cluster) for s in CATALOGUE if s.stream is stream)
 
 
@@ -194,6 +208,11 @@ def durable_name(service: Service, subject: Subject) -> str:
             f"{service.value} is not a consumer of {subject.name}", reason="not-a-consumer", field="consumers"
         )
     return f"{service.value}-{subject.name}".replace(".", "-").replace("_", "-")
+
+
+def advisory_durable(service: Service) -> str:
+    """The durable under which a service reads the advisories about its own durables."""
+    return f"{service.value}-advisories"
 
 
 def by_subject(cluster: str) -> dict[str, Subject]:
