@@ -41,4 +41,5 @@ def parse_nano(text: str) -> int:
     if binary:
         digits <<= _BINARY[binary]
     shift = power - places + 9
-    return digits * 10**shift if shift >= 0 else -(-digits // 10**-shift)
+    scale: int = 10 ** abs(shift)
+    return digits * scale if shift >= 0 else -(-digits // scale)

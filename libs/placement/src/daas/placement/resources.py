@@ -1,8 +1,8 @@
 """What a pod takes and what a node offers, as integers; and whether the one fits the other.
 
-CPU is in milli-cores, everything else in whole units (bytes, pieces). Requests round up, capacities down. The rules are
-those of k8s.io/component-helpers/resource `PodRequests`: sidecars count from their place in the start order on, ordinary
-init containers only by their largest moment, pod-level requests override, overhead comes on top.
+CPU is in milli-cores, everything else in whole units (bytes, pieces). Requests round up, capacities down. The rules
+are those of k8s.io/component-helpers/resource `PodRequests`: sidecars count from their place in the start order on,
+ordinary init containers only by their largest moment, pod-level requests override, overhead comes on top.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,0 +1,82 @@
+"""Pods that ask for the same thing form a class: nodes are filtered and scored once for all of them."""
+
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from daas.placement.filters import remarks, unsupported
+from daas.placement.model import Affinity, NodeSelector, Pod, PreferredSchedulingTerm, Toleration
+from daas.placement.resources import CPU, MEMORY, Demand
+
+
+class _Key(msgspec.Struct, frozen=True):
+    """All that the placement of one pod depends on."""
+
+    demand: Demand
+    tolerations: tuple[Toleration, ...]
+    node_selector: dict[str, str]
+    required: NodeSelector | None
+    preferred: tuple[PreferredSchedulingTerm, ...]
+    unsupported: int
+    remarks: int
+
+
+class PodClass:
+    """The part of a pod that decides where it may go and how well.
+
+    Attributes:
+        key: equal for equal classes.
+        demand: what each pod takes.
+        unsupported, remarks: bits for the leaves of its pods.
+        best_effort: whether it asks for neither CPU nor memory; the balance of those is not scored then.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "best_effort",
+        "demand",
+        "key",
+        "node_selector",
+        "preferred",
+        "remarks",
+        "required",
+        "tolerations",
+        "unsupported",
+    )
+
+    def __init__(self, key: bytes, parts: _Key) -> None:
+        self.key = key
+        self.demand = parts.demand
+        self.tolerations = parts.tolerations
+        self.node_selector = parts.node_selector
+        self.required = parts.required
+        self.preferred = parts.preferred
+        self.unsupported = parts.unsupported
+        self.remarks = parts.remarks
+        self.best_effort = not any(name in (CPU, MEMORY) for name, _ in parts.demand.requests)
+
+
+class PodClasses:
+    """One object per class that any pod still belongs to."""
+
+    def __init__(self) -> None:
+        self._known: WeakValueDictionary[bytes, PodClass] = WeakValueDictionary()
+
+    def of(self, pod: Pod, demand: Demand) -> PodClass:
+        """The class of a pod with this demand."""
+        spec = pod.spec
+        affinity = (spec.affinity or Affinity()).node_affinity
+        parts = _Key(
+            demand=demand,
+            tolerations=spec.tolerations or (),
+            node_selector=spec.node_selector or {},
+            required=affinity.required if affinity else None,
+            preferred=(affinity.preferred if affinity else None) or (),
+            unsupported=int(unsupported(pod)),
+            remarks=int(remarks(pod)),
+        )
+        key = msgspec.json.encode(parts, order="deterministic")
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = PodClass(key, parts)
+        return found

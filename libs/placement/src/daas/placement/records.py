@@ -1,0 +1,189 @@
+"""What the engine remembers of each node and pod, and the bytes by which the state root commits to it."""
+
+from enum import IntEnum
+
+from daas.common import bcs
+from daas.placement.model import Node
+from daas.placement.podclass import PodClass
+from daas.placement.resources import Demand
+
+
+class PodState(IntEnum):
+    """Where a pod stands. Numbers are part of the state's encoding."""
+
+    #: Nothing to decide and nothing taken: ended, gated, being deleted unbound, or another scheduler's.
+    IDLE = 0
+    #: Ours, and due for a decision.
+    ACTIVE = 1
+    #: Ours, and waiting for its delay to pass.
+    BACKOFF = 2
+    #: Ours, decided without a node; waiting for something that can help.
+    UNSCHEDULABLE = 3
+    #: Decided with a node; takes capacity until bound, failed or lapsed.
+    ASSUMED = 4
+    #: On a node, whoever put it there; takes capacity.
+    BOUND = 5
+
+
+PENDING = frozenset({PodState.ACTIVE, PodState.BACKOFF, PodState.UNSCHEDULABLE})
+TAKES_CAPACITY = frozenset({PodState.ASSUMED, PodState.BOUND})
+
+
+class NodeRecord:
+    """A node and what is taken of it.
+
+    Attributes:
+        version: resourceVersion.
+        epoch: number of the resync that last named it.
+        encoded, digest: the trimmed node without its version, and blake2b-256 of that.
+        capacity: resource to amount, units of `daas.placement.resources`.
+        used: resource to amount taken by the pods on it, zero amounts left out; score_*: the same for scores.
+        pods: how many pods are on it.
+    """
+
+    __slots__ = (
+        "capacity",
+        "digest",
+        "encoded",
+        "epoch",
+        "name",
+        "node",
+        "pods",
+        "score_cpu_milli",
+        "score_memory_bytes",
+        "uid",
+        "used",
+        "version",
+    )
+
+    def __init__(self, node: Node, version: int, encoded: bytes, digest: bytes, capacity: dict[str, int]) -> None:
+        self.name = node.metadata.name
+        self.uid = node.metadata.uid
+        self.node = node
+        self.version = version
+        self.encoded = encoded
+        self.digest = digest
+        self.capacity = capacity
+        self.epoch = 0
+        self.used: dict[str, int] = {}
+        self.score_cpu_milli = 0
+        self.score_memory_bytes = 0
+        self.pods = 0
+
+    def take(self, demand: Demand) -> None:
+        """Adds one pod."""
+        for resource, amount in demand.requests:
+            self.used[resource] = self.used.get(resource, 0) + amount
+        self.score_cpu_milli += demand.score_cpu_milli
+        self.score_memory_bytes += demand.score_memory_bytes
+        self.pods += 1
+
+    def give_back(self, demand: Demand) -> None:
+        """Removes one pod that was added with this demand."""
+        for resource, amount in demand.requests:
+            left = self.used[resource] - amount
+            assert left >= 0, f"{self.name} gives back more {resource} than was taken"
+            if left:
+                self.used[resource] = left
+            else:
+                del self.used[resource]
+        self.score_cpu_milli -= demand.score_cpu_milli
+        self.score_memory_bytes -= demand.score_memory_bytes
+        self.pods -= 1
+
+    def to_bcs(self) -> bytes:
+        """The leaf of this node in the state."""
+        return b"".join(
+            (
+                bcs.string(self.name),
+                bcs.string(self.uid),
+                bcs.u64(self.version),
+                bcs.u64(self.epoch),
+                self.digest,
+                bcs.u32(self.pods),
+                bcs.u128(self.score_cpu_milli),
+                bcs.u128(self.score_memory_bytes),
+                bcs.vector(_amount, sorted(self.used.items())),
+            )
+        )
+
+
+class PodRecord:
+    """A pod and where it stands.
+
+    Attributes:
+        version: resourceVersion.
+        resource_version: the same as text, as leaves carry it.
+        epoch: number of the resync that last named it.
+        encoded, digest: the trimmed pod without its version, and blake2b-256 of that.
+        node: where it is bound or assumed.
+        sequence: the decision that assumed it, else 0.
+        expires_ms: when that decision lapses, else 0.
+        attempts: failures in a row.
+        not_before_ms: end of the delay after the last failure.
+        ticket: place in the queue, given when it became active.
+        pod_class: what it asks for; only pods that may have to be decided have one.
+    """
+
+    __slots__ = (
+        "attempts",
+        "demand",
+        "digest",
+        "encoded",
+        "epoch",
+        "expires_ms",
+        "name",
+        "namespace",
+        "node",
+        "not_before_ms",
+        "pod_class",
+        "priority",
+        "resource_version",
+        "sequence",
+        "state",
+        "ticket",
+        "uid",
+        "version",
+    )
+
+    def __init__(self, uid: str, namespace: str, name: str) -> None:
+        self.uid = uid
+        self.namespace = namespace
+        self.name = name
+        self.version = -1
+        self.resource_version = ""
+        self.epoch = 0
+        self.encoded = b""
+        self.digest = b""
+        self.demand = Demand((), 0, 0)
+        self.priority = 0
+        self.pod_class: PodClass | None = None
+        self.state = PodState.IDLE
+        self.node = ""
+        self.sequence = 0
+        self.expires_ms = 0
+        self.attempts = 0
+        self.not_before_ms = 0
+        self.ticket = 0
+
+    def to_bcs(self) -> bytes:
+        """The leaf of this pod in the state."""
+        return b"".join(
+            (
+                bcs.string(self.uid),
+                bcs.u64(self.version),
+                bcs.u64(self.epoch),
+                self.digest,
+                bcs.u8(self.state),
+                bcs.string(self.node),
+                bcs.u64(self.sequence),
+                bcs.u64(self.expires_ms),
+                bcs.u32(self.attempts),
+                bcs.u64(self.not_before_ms),
+                bcs.u64(self.ticket),
+            )
+        )
+
+
+def _amount(item: tuple[str, int]) -> bytes:
+    return bcs.string(item[0]) + bcs.u128(item[1])

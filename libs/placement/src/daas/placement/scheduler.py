@@ -1,0 +1,234 @@
+"""The state machine: one log entry in, at most one decision out, and nothing else has a say in it."""
+
+from typing import NamedTuple
+
+import msgspec
+
+from daas.common import merkle
+from daas.placement.batch import DIGEST_LENGTH, Decision, Leaf, PlacementBatch
+from daas.placement.engine import Engine
+from daas.placement.errors import EventError, LogSequenceError, QuantityError
+from daas.placement.fold import fold
+from daas.placement.log import RefusedEvent, decode_entry, decode_event
+from daas.placement.policy import Genesis
+from daas.placement.reasons import Reason
+from daas.placement.records import PodRecord, PodState
+from daas.placement.snapshot import SnapshotHead, read_snapshot, write_snapshot
+from daas.placement.state import ClusterState
+
+#: Sets the tie-break's seed apart from every other hash.
+_SEED_DOMAIN = b"daas/placement/rotation"
+
+
+class Head(NamedTuple):
+    """Where the chain of decisions and the log stand.
+
+    Attributes:
+        sequence, digest: of the last decision; 0 and 32 zero bytes before the first.
+        log_sequence, log_root: of the last entry folded; 0 and 32 zero bytes before the first.
+        state_root: of the state now; it equals the last batch's until another entry is folded.
+    """
+
+    sequence: int
+    digest: bytes
+    log_sequence: int
+    log_root: bytes
+    state_root: bytes
+
+
+class Applied(msgspec.Struct, frozen=True, kw_only=True):
+    """What one entry led to."""
+
+    decision: Decision | None
+    refused: tuple[RefusedEvent, ...]
+
+
+class Scheduler:
+    """Folds the cluster log and decides. No clock, no randomness, no I/O: equal logs give equal bytes.
+
+    Args:
+        genesis: chain, registry and policy.
+    """
+
+    def __init__(self, genesis: Genesis) -> None:
+        self._genesis = genesis
+        self._policy_digest = genesis.policy.digest()
+        self._state = ClusterState(genesis.policy)
+        self._engine = Engine(genesis.policy)
+        self._sequence = 0
+        self._digest = bytes(DIGEST_LENGTH)
+        self._log_sequence = 0
+        self._log_root = bytes(DIGEST_LENGTH)
+
+    @classmethod
+    def restore(cls, genesis: Genesis, snapshot: bytes, anchored: PlacementBatch | None = None) -> "Scheduler":
+        """The scheduler that wrote the snapshot.
+
+        The state root is computed from what was read, never taken from the bytes. Whoever has the anchored batch that
+        the snapshot was taken after passes it; else the caller compares `head` with it before trusting a decision.
+
+        Raises:
+            SnapshotError: malformed, of another genesis, or not the state right after `anchored`.
+        """
+        scheduler = cls(genesis)
+        head = read_snapshot(snapshot, genesis.digest(), scheduler._state)
+        scheduler._sequence, scheduler._digest = head.sequence, head.digest
+        scheduler._log_sequence, scheduler._log_root = head.log_sequence, head.log_root
+        if anchored is not None:
+            head.check(anchored, scheduler._state.root())
+        return scheduler
+
+    def snapshot(self) -> bytes:
+        """Everything needed to go on from here; equal states give equal bytes."""
+        head = SnapshotHead(self._sequence, self._digest, self._log_sequence, self._log_root)
+        return write_snapshot(head, self._genesis.digest(), self._state)
+
+    @property
+    def genesis(self) -> Genesis:
+        """Where the chain begins."""
+        return self._genesis
+
+    @property
+    def head(self) -> Head:
+        """Where the chain and the log stand; hashes what changed since it was last asked for."""
+        return Head(self._sequence, self._digest, self._log_sequence, self._log_root, self._state.root())
+
+    @property
+    def pending(self) -> int:
+        """Pods of ours that are not placed."""
+        return self._state.queue.pending
+
+    @property
+    def active(self) -> int:
+        """Pods of ours that are due for the next decision."""
+        return self._state.queue.active
+
+    @property
+    def assumed(self) -> int:
+        """Pods that were placed and are not seen bound yet."""
+        return len(self._state.assumed)
+
+    @property
+    def nodes(self) -> int:
+        """Nodes that are known."""
+        return len(self._state.nodes)
+
+    @property
+    def pods(self) -> int:
+        """Pods that are known, whoever's."""
+        return len(self._state.pods)
+
+    def apply(self, log_sequence: int, entry: bytes) -> Applied:
+        """Folds one entry and, if that leaves pods of ours due, decides.
+
+        An entry that can't be read changes the log root and nothing else. While a full list is being read in
+        (between `resync_started` and `resync_finished`) nothing is decided: half a list is no state of the cluster.
+
+        Args:
+            log_sequence: the entry's place in the log: one more than the last, from 1.
+            entry: the exact bytes of the message.
+
+        Raises:
+            LogSequenceError: `log-gap` or `log-repeated`; nothing was folded.
+        """
+        expected = self._log_sequence + 1
+        if log_sequence != expected:
+            raise LogSequenceError(
+                f"expected log entry {expected}, got {log_sequence}",
+                reason="log-gap" if log_sequence > expected else "log-repeated",
+                field="log_sequence",
+            )
+        self._log_sequence = log_sequence
+        self._log_root = merkle.digest(self._log_root + entry)
+        try:
+            decoded = decode_entry(entry)
+        except EventError as error:
+            return Applied(decision=None, refused=(_refused(-1, error),))
+        refused: list[RefusedEvent] = []
+        now_ms = decoded.timestamp_ms
+        for index, raw in enumerate(decoded.events):
+            try:
+                fold(self._state, decode_event(raw), now_ms)
+            except (EventError, QuantityError) as error:
+                refused.append(_refused(index, error))
+        self._state.advance(now_ms)
+        return Applied(decision=self._decide(now_ms), refused=tuple(refused))
+
+    def _decide(self, now_ms: int) -> Decision | None:
+        state = self._state
+        if state.resync_id:
+            return None
+        unschedulable = state.queue.members[PodState.UNSCHEDULABLE]
+        if state.queue.active or (state.helped and unschedulable):
+            self._engine.table.sync(state.nodes, state.changed_nodes, state.changed_usage)
+            state.changed_nodes, state.changed_usage = {}, {}
+            seed = merkle.digest(_SEED_DOMAIN + self._digest + self._log_root)
+            self._engine.begin(int.from_bytes(seed[:8], "little"))
+            self._wake(now_ms)
+        state.helped = False
+        if not state.queue.active:
+            return None
+        sequence, expires_ms = self._sequence + 1, now_ms + self._genesis.policy.expires_ms
+        leaves = tuple(
+            self._place(record, sequence, now_ms, expires_ms)
+            for record in state.queue.head(self._genesis.policy.batch_max)
+        )
+        batch = PlacementBatch(
+            chain=self._genesis.chain,
+            registry=self._genesis.registry,
+            sequence=sequence,
+            previous=self._digest,
+            log_sequence=self._log_sequence,
+            log_root=self._log_root,
+            policy=self._policy_digest,
+            state_root=state.root(),
+            decisions=merkle.root([leaf.to_bcs() for leaf in leaves]),
+            count=len(leaves),
+            expires_ms=expires_ms,
+        )
+        self._sequence, self._digest = sequence, batch.digest()
+        return Decision(batch=batch, leaves=leaves, timestamp_ms=now_ms)
+
+    def _wake(self, now_ms: int) -> None:
+        """Lets unschedulable pods go back to the queue whose class has a node now."""
+        state = self._state
+        if not state.helped:
+            return
+        verdicts: dict[bytes, bool] = {}
+        waiting = sorted(state.queue.members[PodState.UNSCHEDULABLE].values(), key=lambda record: record.ticket)
+        for record in waiting:
+            pod_class = record.pod_class
+            assert pod_class is not None
+            if pod_class.unsupported:
+                continue
+            if pod_class.key not in verdicts:
+                verdicts[pod_class.key] = self._engine.any_feasible(pod_class)
+            if verdicts[pod_class.key]:
+                state.wake(record, now_ms)
+
+    def _place(self, record: PodRecord, sequence: int, now_ms: int, expires_ms: int) -> Leaf:
+        """Decides one pod."""
+        pod_class = record.pod_class
+        assert pod_class is not None
+        chosen = None if pod_class.unsupported else self._engine.choose(pod_class)
+        if chosen is None:
+            reasons = Reason(pod_class.unsupported) or self._engine.explain(pod_class)
+            node, score = None, 0
+            self._state.park(record, now_ms)
+        else:
+            reasons = Reason(0)
+            node, score = chosen
+            self._state.assume(record, node, sequence, expires_ms)
+        return Leaf(
+            pod_uid=record.uid,
+            namespace=record.namespace,
+            name=record.name,
+            resource_version=record.resource_version,
+            node=node,
+            score=score,
+            reasons=int(reasons) | pod_class.remarks,
+        )
+
+
+def _refused(index: int, error: EventError | QuantityError) -> RefusedEvent:
+    return RefusedEvent(index=index, reason=error.reason, message=error.message)

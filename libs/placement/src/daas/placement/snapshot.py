@@ -1,0 +1,218 @@
+"""The state as bytes and back: what a new enclave goes on from instead of folding the log from its start.
+
+A snapshot proves nothing by itself: the state root is computed from what it holds and compared with an anchored batch.
+"""
+
+from typing import Annotated, NamedTuple
+
+import msgspec
+
+from daas.common import merkle
+from daas.placement.batch import DIGEST_LENGTH, PlacementBatch
+from daas.placement.errors import EventError, QuantityError, SnapshotError
+from daas.placement.fold import MAX_NODES, MAX_PODS, is_ours, node_record, parse_version
+from daas.placement.model import Node, Pod
+from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, PodRecord, PodState
+from daas.placement.resources import demand
+from daas.placement.state import TOMBSTONES, ClusterState
+
+FORMAT = 1
+
+_U64 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_U32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+_Digest = Annotated[bytes, msgspec.Meta(min_length=DIGEST_LENGTH, max_length=DIGEST_LENGTH)]
+
+
+class _NodeRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    encoded: bytes
+    version: _U64
+    epoch: _U64
+
+
+class _PodRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    encoded: bytes
+    version: _U64
+    epoch: _U64
+    state: PodState
+    node: str
+    sequence: _U64
+    expires_ms: _U64
+    attempts: _U32
+    not_before_ms: _U64
+    ticket: _U64
+
+
+class _Document(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    format: int
+    genesis: _Digest
+    sequence: _U64
+    digest: _Digest
+    log_sequence: _U64
+    log_root: _Digest
+    last_ms: _U64
+    epoch: _U64
+    resync_id: str
+    tickets: _U64
+    helped: bool
+    tombstone_next: _U32
+    tombstones: Annotated[tuple[str, ...], msgspec.Meta(max_length=TOMBSTONES)]
+    nodes: Annotated[tuple[_NodeRow, ...], msgspec.Meta(max_length=MAX_NODES)]
+    pods: Annotated[tuple[_PodRow, ...], msgspec.Meta(max_length=MAX_PODS)]
+
+
+class SnapshotHead(NamedTuple):
+    """Where chain and log stood when the snapshot was taken."""
+
+    sequence: int
+    digest: bytes
+    log_sequence: int
+    log_root: bytes
+
+    def check(self, anchored: PlacementBatch, state_root: bytes) -> None:
+        """Asserts that this is the state right after an anchored batch.
+
+        Raises:
+            SnapshotError: `snapshot-not-anchored`, naming the field that differs.
+        """
+        for field, found, expected in (
+            ("sequence", self.sequence, anchored.sequence),
+            ("digest", self.digest, anchored.digest()),
+            ("log_sequence", self.log_sequence, anchored.log_sequence),
+            ("log_root", self.log_root, anchored.log_root),
+            ("state_root", state_root, anchored.state_root),
+        ):
+            if found != expected:
+                raise SnapshotError(
+                    f"the snapshot's {field} is {_shown(found)}, the anchored batch has {_shown(expected)}",
+                    reason="snapshot-not-anchored",
+                    field=field,
+                )
+
+
+def _shown(value: int | bytes) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value)
+
+
+def write_snapshot(head: SnapshotHead, genesis: bytes, state: ClusterState) -> bytes:
+    """The bytes of a state: MessagePack, nodes by name, pods by uid."""
+    document = _Document(
+        format=FORMAT,
+        genesis=genesis,
+        sequence=head.sequence,
+        digest=head.digest,
+        log_sequence=head.log_sequence,
+        log_root=head.log_root,
+        last_ms=state.last_ms,
+        epoch=state.epoch,
+        resync_id=state.resync_id,
+        tickets=state.tickets,
+        helped=state.helped,
+        tombstone_next=state.tombstone_next,
+        tombstones=tuple(state.tombstone_ring),
+        nodes=tuple(_NodeRow(r.encoded, r.version, r.epoch) for _, r in sorted(state.nodes.items())),
+        pods=tuple(
+            _PodRow(
+                r.encoded,
+                r.version,
+                r.epoch,
+                r.state,
+                r.node,
+                r.sequence,
+                r.expires_ms,
+                r.attempts,
+                r.not_before_ms,
+                r.ticket,
+            )
+            for _, r in sorted(state.pods.items())
+        ),
+    )
+    return msgspec.msgpack.encode(document)
+
+
+_DOCUMENT = msgspec.msgpack.Decoder(_Document)
+_NODE = msgspec.json.Decoder(Node)
+_POD = msgspec.json.Decoder(Pod)
+
+
+def read_snapshot(data: bytes, genesis: bytes, state: ClusterState) -> SnapshotHead:
+    """Fills an empty state.
+
+    Raises:
+        SnapshotError: `malformed-snapshot`, `unknown-snapshot-format` or `other-genesis`.
+    """
+    try:
+        document = _DOCUMENT.decode(data)
+        if document.format != FORMAT:
+            raise SnapshotError(
+                f"snapshot format {document.format} is not known here (expected {FORMAT})",
+                reason="unknown-snapshot-format",
+            )
+        if document.genesis != genesis:
+            raise SnapshotError(
+                f"the snapshot is of genesis {document.genesis.hex()}, not {genesis.hex()}", reason="other-genesis"
+            )
+        _fill(state, document)
+    except (
+        msgspec.ValidationError,
+        msgspec.DecodeError,
+        UnicodeDecodeError,
+        RecursionError,
+        EventError,
+        QuantityError,
+    ) as error:
+        raise SnapshotError(f"not a snapshot: {error}", reason="malformed-snapshot") from None
+    return SnapshotHead(document.sequence, document.digest, document.log_sequence, document.log_root)
+
+
+def _require(holds: bool, what: str) -> None:
+    if not holds:
+        raise SnapshotError(f"not a snapshot: {what}", reason="malformed-snapshot")
+
+
+def _fill(state: ClusterState, document: _Document) -> None:
+    state.last_ms, state.epoch, state.tickets = document.last_ms, document.epoch, document.tickets
+    state.resync_id = document.resync_id
+    _require(len(set(document.tombstones)) == len(document.tombstones), "a tombstone stands twice")
+    for uid in document.tombstones:
+        state.bury(uid)
+    full = len(document.tombstones) == TOMBSTONES
+    _require(
+        document.tombstone_next < TOMBSTONES and (full or document.tombstone_next == len(document.tombstones)),
+        "the tombstones' position is out of place",
+    )
+    state.tombstone_next = document.tombstone_next
+    for row in document.nodes:
+        _add_node(state, row)
+    for pod_row in document.pods:
+        _add_pod(state, pod_row)
+    state.helped = document.helped
+
+
+def _add_node(state: ClusterState, row: _NodeRow) -> None:
+    node = _NODE.decode(row.encoded)
+    record: NodeRecord = node_record(node, row.version)
+    _require(record.encoded == row.encoded, f"node {record.name} is not in its one encoding")
+    _require(record.name not in state.nodes, f"node {record.name} stands twice")
+    state.put_node(record)
+    record.epoch = row.epoch
+
+
+def _add_pod(state: ClusterState, row: _PodRow) -> None:
+    pod = _POD.decode(row.encoded)
+    meta = pod.metadata
+    record = PodRecord(meta.uid, meta.namespace, meta.name)
+    _require(meta.uid not in state.pods, f"pod {meta.uid} stands twice")
+    _require((meta.namespace, meta.name) not in state.pod_names, f"pod {meta.namespace}/{meta.name} stands twice")
+    _require((row.state in TAKES_CAPACITY) == bool(row.node), f"pod {meta.uid} is {row.state.name} on {row.node!r}")
+    record.version, record.resource_version = row.version, str(row.version)
+    parse_version(record.resource_version, "pods")
+    record.encoded, record.digest = row.encoded, merkle.digest(row.encoded)
+    record.epoch, record.state = row.epoch, row.state
+    record.sequence, record.expires_ms = row.sequence, row.expires_ms
+    record.attempts, record.not_before_ms, record.ticket = row.attempts, row.not_before_ms, row.ticket
+    record.demand = demand(pod)
+    if row.state in PENDING or row.state is PodState.ASSUMED:
+        _require(is_ours(state, pod), f"pod {meta.uid} is {row.state.name} but not ours to place")
+        record.priority = pod.spec.priority or 0
+        record.pod_class = state.classes.of(pod, record.demand)
+    state.restore_pod(record, row.node)

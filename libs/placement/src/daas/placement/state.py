@@ -1,0 +1,307 @@
+"""The cluster as the log tells it: nodes, pods, what is taken, what is pending, what is deleted.
+
+Every change goes through one of the public methods, keeps capacity and queue in step, and notes which leaves of the
+state root and which nodes of the engine have to be looked at again.
+"""
+
+from daas.common import bcs
+from daas.placement.commitment import NODE_BUCKETS, POD_BUCKETS, TOMBSTONE_BUCKETS, BucketTree, state_root
+from daas.placement.podclass import PodClasses
+from daas.placement.policy import Policy
+from daas.placement.queue import PendingQueue
+from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, PodRecord, PodState
+from daas.placement.resources import Demand
+
+#: Deleted uids remembered against late upserts: eight full entries of deletions.
+TOMBSTONES = 4096
+
+
+class ClusterState:
+    """Nodes by name, pods by uid, and the counters that decisions depend on.
+
+    Attributes:
+        last_ms: timestamp of the last readable entry.
+        epoch: number of the last resync that was started; resync_id: its id while it runs, else "".
+        tickets: places in the queue given so far.
+        helped: whether something happened since the last look that can make an unschedulable pod fit.
+        changed_nodes, changed_usage: names the engine has to look at again: all of the node, or only what is taken.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.nodes: dict[str, NodeRecord] = {}
+        self.pods: dict[str, PodRecord] = {}
+        self.pod_names: dict[tuple[str, str], PodRecord] = {}
+        self.pods_on: dict[str, dict[str, PodRecord]] = {}
+        self.assumed: dict[str, PodRecord] = {}
+        self.tombstones: dict[str, int] = {}
+        self.tombstone_ring: list[str] = []
+        self.tombstone_next = 0
+        self.queue = PendingQueue()
+        self.classes = PodClasses()
+        self.resource_names: dict[str, int] = {}
+        self.last_ms = 0
+        self.epoch = 0
+        self.resync_id = ""
+        self.tickets = 0
+        self.helped = False
+        self.changed_nodes: dict[str, None] = {}
+        self.changed_usage: dict[str, None] = {}
+        self._dirty_nodes: dict[str, None] = {}
+        self._dirty_pods: dict[str, None] = {}
+        self._dirty_tombstones: dict[str, None] = {}
+        self._trees = (BucketTree(NODE_BUCKETS), BucketTree(POD_BUCKETS), BucketTree(TOMBSTONE_BUCKETS))
+
+    # --- nodes
+
+    def put_node(self, record: NodeRecord) -> None:
+        """Adds a node or replaces the one of its name; what is taken is counted from the pods on it."""
+        before = self.nodes.get(record.name)
+        if before is not None:
+            self._count_resources(before, -1)
+        self._count_resources(record, 1)
+        record.epoch = self.epoch
+        for pod in self.pods_on.get(record.name, {}).values():
+            record.take(pod.demand)
+        self.nodes[record.name] = record
+        self._dirty_nodes[record.name] = None
+        if before is None or before.digest != record.digest:
+            self.changed_nodes[record.name] = None
+            self.helped = True
+
+    def touch_node(self, record: NodeRecord, version: int) -> None:
+        """Notes that a node was seen, unchanged but for its version."""
+        if record.epoch != self.epoch or record.version != version:
+            record.epoch = self.epoch
+            record.version = version
+            self._dirty_nodes[record.name] = None
+
+    def remove_node(self, record: NodeRecord) -> None:
+        """Forgets a node. The pods on it stay: they are gone when the log says so."""
+        del self.nodes[record.name]
+        self._count_resources(record, -1)
+        self._dirty_nodes[record.name] = None
+        self.changed_nodes[record.name] = None
+
+    def _count_resources(self, record: NodeRecord, step: int) -> None:
+        for resource in record.capacity:
+            count = self.resource_names.get(resource, 0) + step
+            if count:
+                self.resource_names[resource] = count
+            else:
+                del self.resource_names[resource]
+
+    # --- pods
+
+    def add_pod(self, uid: str, namespace: str, name: str) -> PodRecord:
+        """A new record, idle."""
+        record = PodRecord(uid, namespace, name)
+        self.pods[uid] = record
+        self.pod_names[namespace, name] = record
+        self._dirty_pods[uid] = None
+        return record
+
+    def touch_pod(self, record: PodRecord) -> None:
+        """Notes that a pod was seen, or that its record changed."""
+        record.epoch = self.epoch
+        self._dirty_pods[record.uid] = None
+
+    def remove_pod(self, record: PodRecord) -> None:
+        """Forgets a pod and frees what it held."""
+        self._leave(record)
+        del self.pods[record.uid]
+        if self.pod_names.get((record.namespace, record.name)) is record:
+            del self.pod_names[record.namespace, record.name]
+        self._dirty_pods[record.uid] = None
+
+    def set_demand(self, record: PodRecord, demand: Demand) -> None:
+        """Changes what a pod takes, also while it takes it."""
+        known = self.nodes.get(record.node) if record.state in TAKES_CAPACITY else None
+        if known is not None and demand != record.demand:
+            known.give_back(record.demand)
+            known.take(demand)
+            self._dirty_nodes[known.name] = None
+            self.changed_usage[known.name] = None
+            self.helped = True
+        record.demand = demand
+
+    def idle(self, record: PodRecord) -> None:
+        """Nothing to decide and nothing taken."""
+        self._leave(record)
+        record.state = PodState.IDLE
+        record.pod_class = None
+        self._dirty_pods[record.uid] = None
+
+    def activate(self, record: PodRecord) -> None:
+        """Due for a decision, behind those who wait already."""
+        self._leave(record)
+        self.tickets += 1
+        record.ticket = self.tickets
+        record.not_before_ms = 0
+        record.state = PodState.ACTIVE
+        self.queue.add(record)
+        self._dirty_pods[record.uid] = None
+
+    def bind(self, record: PodRecord, node: str) -> None:
+        """On a node, whoever put it there."""
+        if record.state is PodState.BOUND and record.node == node:
+            return
+        self._leave(record)
+        record.attempts = record.not_before_ms = record.ticket = 0
+        record.pod_class = None
+        self._settle(record, node, PodState.BOUND)
+
+    def assume(self, record: PodRecord, node: str, sequence: int, expires_ms: int) -> None:
+        """Placed by decision `sequence`; the engine has counted it already."""
+        self._leave(record)
+        record.sequence, record.expires_ms = sequence, expires_ms
+        record.not_before_ms = 0
+        self._settle(record, node, PodState.ASSUMED, engine_knows=True)
+
+    def park(self, record: PodRecord, now_ms: int) -> None:
+        """Decided without a node: waits for something that can help, and at least for its delay."""
+        self._leave(record)
+        record.attempts = min(record.attempts + 1, 1 << 16)
+        record.not_before_ms = now_ms + self.policy.backoff_ms(record.attempts)
+        record.state = PodState.UNSCHEDULABLE
+        self.queue.add(record)
+        self._dirty_pods[record.uid] = None
+
+    def release(self, record: PodRecord, now_ms: int) -> None:
+        """Frees an assumed pod whose bind failed or lapsed; it waits for its delay."""
+        self._leave(record)
+        record.attempts = min(record.attempts + 1, 1 << 16)
+        record.not_before_ms = now_ms + self.policy.backoff_ms(record.attempts)
+        record.state = PodState.BACKOFF
+        self.queue.add(record)
+        self._dirty_pods[record.uid] = None
+
+    def wake(self, record: PodRecord, now_ms: int) -> None:
+        """Lets an unschedulable pod be decided again, when its delay has passed."""
+        if record.not_before_ms <= now_ms:
+            self.activate(record)
+            return
+        self._leave(record)
+        record.state = PodState.BACKOFF
+        self.queue.add(record)
+        self._dirty_pods[record.uid] = None
+
+    def restore_pod(self, record: PodRecord, node: str) -> None:
+        """Puts a record of a snapshot, whose state is set, where its state belongs."""
+        self.pods[record.uid] = record
+        self.pod_names[record.namespace, record.name] = record
+        self._dirty_pods[record.uid] = None
+        if record.state in TAKES_CAPACITY:
+            self._settle(record, node, record.state)
+        elif record.state in PENDING:
+            self.queue.add(record)
+
+    def _settle(self, record: PodRecord, node: str, state: PodState, *, engine_knows: bool = False) -> None:
+        record.state = state
+        record.node = node
+        if state is PodState.ASSUMED:
+            self.assumed[record.uid] = record
+        self.pods_on.setdefault(node, {})[record.uid] = record
+        known = self.nodes.get(node)
+        if known is not None:
+            known.take(record.demand)
+            self._dirty_nodes[node] = None
+            if not engine_knows:
+                self.changed_usage[node] = None
+        self._dirty_pods[record.uid] = None
+
+    def _leave(self, record: PodRecord) -> None:
+        """Takes a pod out of whatever its state put it in."""
+        if record.state in PENDING:
+            self.queue.remove(record)
+        elif record.state in TAKES_CAPACITY:
+            self.assumed.pop(record.uid, None)
+            beside = self.pods_on[record.node]
+            del beside[record.uid]
+            if not beside:
+                del self.pods_on[record.node]
+            known = self.nodes.get(record.node)
+            if known is not None:
+                known.give_back(record.demand)
+                self._dirty_nodes[record.node] = None
+                self.changed_usage[record.node] = None
+                self.helped = True
+            record.node = ""
+            record.sequence = record.expires_ms = 0
+
+    # --- deletions, time
+
+    def bury(self, uid: str) -> None:
+        """Remembers that a uid is gone for good; the oldest memory makes room."""
+        if uid in self.tombstones:
+            return
+        if len(self.tombstone_ring) < TOMBSTONES:
+            self.tombstone_ring.append(uid)
+        else:
+            forgotten = self.tombstone_ring[self.tombstone_next]
+            del self.tombstones[forgotten]
+            self._dirty_tombstones[forgotten] = None
+            self.tombstone_ring[self.tombstone_next] = uid
+        self.tombstones[uid] = self.tombstone_next
+        self._dirty_tombstones[uid] = None
+        self.tombstone_next = (self.tombstone_next + 1) % TOMBSTONES
+
+    def advance(self, now_ms: int) -> None:
+        """Lets time pass to an entry's timestamp: placements lapse, delays end.
+
+        Where time runs backwards, deadlines that now lie further away than they could be given today are drawn in, so
+        that one entry from the future can't keep a pod waiting for years.
+        """
+        if now_ms < self.last_ms:
+            self._draw_in(now_ms)
+        self.last_ms = now_ms
+        for record in [r for r in self.assumed.values() if r.expires_ms + self.policy.grace_ms < now_ms]:
+            self.release(record, now_ms)
+        for record in sorted(self.queue.due(now_ms), key=lambda r: (r.not_before_ms, r.ticket)):
+            self.activate(record)
+
+    def _draw_in(self, now_ms: int) -> None:
+        latest_ms = now_ms + self.policy.expires_ms
+        for record in self.assumed.values():
+            if record.expires_ms > latest_ms:
+                record.expires_ms = latest_ms
+                self._dirty_pods[record.uid] = None
+        latest_ms = now_ms + self.policy.backoff_max_ms
+        for state in (PodState.BACKOFF, PodState.UNSCHEDULABLE):
+            for record in list(self.queue.members[state].values()):
+                if record.not_before_ms > latest_ms:
+                    record.not_before_ms = latest_ms
+                    self.queue.add(record)
+                    self._dirty_pods[record.uid] = None
+
+    # --- commitment
+
+    def root(self) -> bytes:
+        """The state root: 32 bytes over everything that the next decision depends on."""
+        nodes, pods, tombstones = self._trees
+        if self._dirty_nodes:
+            nodes.update({n: self.nodes[n].to_bcs() if n in self.nodes else None for n in self._dirty_nodes})
+            self._dirty_nodes = {}
+        if self._dirty_pods:
+            pods.update({u: self.pods[u].to_bcs() if u in self.pods else None for u in self._dirty_pods})
+            self._dirty_pods = {}
+        if self._dirty_tombstones:
+            tombstones.update({u: self._tombstone(u) if u in self.tombstones else None for u in self._dirty_tombstones})
+            self._dirty_tombstones = {}
+        return state_root(self.counters(), nodes.root, pods.root, tombstones.root)
+
+    def _tombstone(self, uid: str) -> bytes:
+        return bcs.string(uid) + bcs.u32(self.tombstones[uid])
+
+    def counters(self) -> bytes:
+        """The leaf of what is neither node nor pod nor tombstone."""
+        return b"".join(
+            (
+                bcs.u64(self.last_ms),
+                bcs.u64(self.epoch),
+                bcs.string(self.resync_id),
+                bcs.u64(self.tickets),
+                bcs.u32(self.tombstone_next),
+                bcs.boolean(self.helped),
+            )
+        )

@@ -1,0 +1,236 @@
+"""All nodes as columns of integers, so that one pod is weighed against all of them at once.
+
+A node has a slot for as long as it is known. What is compared between nodes never depends on slots: ties are broken by
+rank, the place of a node's name among all names.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from daas.placement.filters import parse_label_integer
+from daas.placement.model import Taint
+from daas.placement.records import NodeRecord
+from daas.placement.resources import CPU, MAX_CAPACITY, MEMORY, PODS
+
+Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+Slots = npt.NDArray[np.intp]
+
+#: Columns that always exist, by index.
+CPU_COLUMN, MEMORY_COLUMN, PODS_COLUMN = 0, 1, 2
+#: Sums past this are all the same to the formulas (no capacity is above 2^48), and stay far from 2^63.
+_CLIP = 4 * MAX_CAPACITY
+#: Dictionaries of label values grow with every new value; past this many times the nodes they are built anew.
+_SLACK = 8
+
+
+def _clip(value: int) -> int:
+    return min(max(value, -_CLIP), _CLIP)
+
+
+class LabelColumn:
+    """One label key over all slots: small numbers for values, 0 where a node has no such label."""
+
+    def __init__(self, slots: int) -> None:
+        self.values: npt.NDArray[np.int32] = np.zeros(slots, np.int32)
+        self.ids: dict[str, int] = {}
+        self._numbers: list[int] = [0]
+        self._is_number: list[bool] = [False]
+
+    def put(self, slot: int, value: str | None) -> None:
+        """Sets one node's value."""
+        if value is None:
+            self.values[slot] = 0
+            return
+        known = self.ids.get(value)
+        if known is None:
+            known = self.ids[value] = len(self.ids) + 1
+            number = parse_label_integer(value)
+            self._numbers.append(number or 0)
+            self._is_number.append(number is not None)
+        self.values[slot] = known
+
+    def numbers(self, slots: Slots) -> tuple[Mask, Ints]:
+        """Of these slots: where the value is an integer, and which."""
+        ids = self.values[slots]
+        return np.array(self._is_number, np.bool_)[ids], np.array(self._numbers, np.int64)[ids]
+
+
+class NodeTable:
+    """Columns over slots; `free` and `capacity` have one row per resource, in the units of `resources`.
+
+    Attributes:
+        score_cpu, score_memory: what is taken, with the defaults for pods that ask for nothing.
+        taint_set: index into `taint_sets`, pairs of (cordoned, taints).
+        static_log, dynamic_log: slots that changed, oldest first; what a class has not looked at yet lies behind its
+            own position.
+        generation: changes when all positions and indices become void.
+    """
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self._build(16)
+
+    def _build(self, slots: int) -> None:
+        self.names: list[str | None] = [None] * slots
+        self.slot_of: dict[str, int] = {}
+        self._spare = list(range(slots - 1, -1, -1))
+        self.valid: Mask = np.zeros(slots, np.bool_)
+        self.columns: dict[str, int] = {CPU: CPU_COLUMN, MEMORY: MEMORY_COLUMN, PODS: PODS_COLUMN}
+        self.capacity: Ints = np.zeros((len(self.columns), slots), np.int64)
+        self.free: Ints = np.zeros((len(self.columns), slots), np.int64)
+        self.score_cpu: Ints = np.zeros(slots, np.int64)
+        self.score_memory: Ints = np.zeros(slots, np.int64)
+        self.taint_set: npt.NDArray[np.int32] = np.zeros(slots, np.int32)
+        self.taint_sets: list[tuple[bool, tuple[Taint, ...]]] = []
+        self._taint_ids: dict[tuple[bool, tuple[Taint, ...]], int] = {}
+        self.labels: dict[str, LabelColumn] = {}
+        self._label_source: list[Mapping[str, str]] = [{}] * slots
+        self.static_log: list[int] = []
+        self.dynamic_log: list[int] = []
+        self._sorted: list[str] = []
+        self._ranks: Ints | None = None
+        self.generation += 1
+
+    @property
+    def slots(self) -> int:
+        """How many columns are allocated."""
+        return len(self.names)
+
+    @property
+    def count(self) -> int:
+        """How many nodes there are."""
+        return len(self.slot_of)
+
+    @property
+    def ranks(self) -> Ints:
+        """Per slot, the place of its node's name among all names; 0 for empty slots."""
+        if self._ranks is None:
+            self._ranks = np.zeros(self.slots, np.int64)
+            self._ranks[[self.slot_of[name] for name in self._sorted]] = np.arange(len(self._sorted))
+        return self._ranks
+
+    def sync(self, nodes: Mapping[str, NodeRecord], changed: Mapping[str, None], usage: Mapping[str, None]) -> None:
+        """Looks again at nodes that changed, in whole or only in what is taken."""
+        if self._bloated(len(nodes)):
+            self._build(max(16, 2 * len(nodes)))
+            changed = dict.fromkeys(nodes)
+        for name in changed:
+            record = nodes.get(name)
+            if record is None:
+                self._remove(name)
+            else:
+                self._put(record)
+        for name in usage:
+            if name in nodes and name not in changed:
+                self._put_usage(self.slot_of[name], nodes[name])
+
+    def _bloated(self, nodes: int) -> bool:
+        allowed = _SLACK * (nodes + 1024)
+        return len(self.taint_sets) > allowed or any(len(column.ids) > allowed for column in self.labels.values())
+
+    def _put(self, record: NodeRecord) -> None:
+        slot = self.slot_of.get(record.name)
+        if slot is None:
+            slot = self._allot(record.name)
+        node = record.node
+        labels = node.metadata.labels or {}
+        self._label_source[slot] = labels
+        for key, column in self.labels.items():
+            column.put(slot, labels.get(key))
+        taints = (node.spec.unschedulable, node.spec.taints or ())
+        if taints not in self._taint_ids:
+            self._taint_ids[taints] = len(self.taint_sets)
+            self.taint_sets.append(taints)
+        self.taint_set[slot] = self._taint_ids[taints]
+        for resource in record.capacity:
+            if resource not in self.columns:
+                self._add_resource(resource)
+        for resource, row in self.columns.items():
+            self.capacity[row, slot] = record.capacity.get(resource, 0)
+        self.static_log.append(slot)
+        self._put_usage(slot, record)
+
+    def _put_usage(self, slot: int, record: NodeRecord) -> None:
+        used, capacity = record.used, record.capacity
+        for resource, row in self.columns.items():
+            taken = record.pods if row == PODS_COLUMN else used.get(resource, 0)
+            self.free[row, slot] = _clip(capacity.get(resource, 0) - taken)
+        self.score_cpu[slot] = _clip(record.score_cpu_milli)
+        self.score_memory[slot] = _clip(record.score_memory_bytes)
+        self.dynamic_log.append(slot)
+
+    def _add_resource(self, resource: str) -> None:
+        """A new row; no class has looked at this resource yet, so all of them have to."""
+        self.columns[resource] = len(self.columns)
+        row = np.zeros((1, self.slots), np.int64)
+        self.capacity = np.concatenate((self.capacity, row))
+        self.free = np.concatenate((self.free, row))
+        self.generation += 1
+
+    def _allot(self, name: str) -> int:
+        if not self._spare:
+            self._grow()
+        slot = self._spare.pop()
+        self.names[slot] = name
+        self.slot_of[name] = slot
+        self.valid[slot] = True
+        self._sorted.insert(bisect_left(self._sorted, name), name)
+        self._ranks = None
+        return slot
+
+    def _remove(self, name: str) -> None:
+        slot = self.slot_of.pop(name, None)
+        if slot is None:
+            return
+        self.names[slot] = None
+        self.valid[slot] = False
+        self._label_source[slot] = {}
+        self._spare.append(slot)
+        del self._sorted[bisect_left(self._sorted, name)]
+        self._ranks = None
+        self.static_log.append(slot)
+        self.dynamic_log.append(slot)
+
+    def _grow(self) -> None:
+        old = self.slots
+        self.names += [None] * old
+        self._label_source += [{}] * old
+        self._spare = list(range(2 * old - 1, old - 1, -1))
+        self.valid = np.concatenate((self.valid, np.zeros(old, np.bool_)))
+        self.capacity = np.concatenate((self.capacity, np.zeros_like(self.capacity)), axis=1)
+        self.free = np.concatenate((self.free, np.zeros_like(self.free)), axis=1)
+        self.score_cpu = np.concatenate((self.score_cpu, np.zeros_like(self.score_cpu)))
+        self.score_memory = np.concatenate((self.score_memory, np.zeros_like(self.score_memory)))
+        self.taint_set = np.concatenate((self.taint_set, np.zeros_like(self.taint_set)))
+        for column in self.labels.values():
+            column.values = np.concatenate((column.values, np.zeros_like(column.values)))
+        self.generation += 1
+
+    def label(self, key: str) -> LabelColumn:
+        """The column of a label key, built when it is first asked for."""
+        column = self.labels.get(key)
+        if column is None:
+            column = self.labels[key] = LabelColumn(self.slots)
+            for slot in self.slot_of.values():
+                column.put(slot, self._label_source[slot].get(key))
+        return column
+
+    def take(self, slot: int, rows: tuple[tuple[int, int], ...], cpu: int, memory: int) -> None:
+        """Counts a pod that was just placed: (row, amount) of what it takes, and what it counts for in scores."""
+        for row, amount in rows:
+            self.free[row, slot] -= amount
+        self.free[PODS_COLUMN, slot] -= 1
+        self.score_cpu[slot] += cpu
+        self.score_memory[slot] += memory
+        self.dynamic_log.append(slot)
+
+    def trim_logs(self, limit: int) -> None:
+        """Forgets long logs between batches; every class then looks at everything again."""
+        if len(self.static_log) + len(self.dynamic_log) > limit:
+            self.static_log.clear()
+            self.dynamic_log.clear()
+            self.generation += 1
