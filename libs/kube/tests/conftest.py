@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from daas.kube import KubeClient
 
 READY_S = 30.0
@@ -24,16 +25,17 @@ class ApiServerProcess:
         self.url = ""
 
     async def start(self, *arguments: str) -> None:
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "daas.devstack.apiserver",
-            "--state",
-            str(self.state),
-            *arguments,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=(self.state / "stderr.log").open("ab"),
-        )
+        with (self.state / "stderr.log").open("ab") as stderr:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "daas.devstack.apiserver",
+                "--state",
+                str(self.state),
+                *arguments,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=stderr,
+            )
         assert self.process.stdout is not None
         line = await asyncio.wait_for(self.process.stdout.readline(), READY_S)
         assert line, (self.state / "stderr.log").read_text()

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from daas.common.errors import Conflict, DaasError, InvalidInput, NotFound, Refused, Unavailable
 from daas.kube.errors import Gone, KubeUnavailable, Status, StatusDetails, decode_status, error_of
 

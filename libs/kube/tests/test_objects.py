@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
+
 from daas.common.errors import ConfigurationError
 from daas.kube import (
     BoundPod,

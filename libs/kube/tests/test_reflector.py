@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+
 from daas.common.errors import DecodeError
 from daas.kube import Backoff, Deleted, KubeClient, ListFinished, ListStarted, Reflector, Upserted
 
@@ -202,7 +203,7 @@ async def test_an_object_that_cannot_be_decoded_is_told_and_costs_no_other(
         metadata: Picky
 
     bad = manifest("bad")
-    bad["metadata"]["labels"] = {"not": "a number"}
+    bad["metadata"]["labels"] = {"not": "number"}
     await kube.request("POST", CREATE, body=bad)
     await kube.request("POST", CREATE, body=manifest("good"))
     refusals: list[DecodeError] = []

@@ -13,10 +13,11 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 import aiohttp
+from kubernetes.aio.client import ApiClient, Configuration
+
 from daas.common.errors import DaasError
 from daas.kube.config import load_configuration
 from daas.kube.errors import KubeUnavailable, decode_status, error_of
-from kubernetes.aio.client import ApiClient, Configuration
 
 JSON: Final = "application/json"
 MERGE_PATCH: Final = "application/merge-patch+json"

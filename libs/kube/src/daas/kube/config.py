@@ -4,9 +4,10 @@ import asyncio
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from daas.common.errors import ConfigurationError
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from daas.common.errors import ConfigurationError
 
 #: Binds in flight, two watches, event posts: more connections than this would only queue in the server.
 CONNECTIONS_MAX = 64

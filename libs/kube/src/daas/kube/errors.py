@@ -11,6 +11,7 @@ KubeUnavailable  429, 5xx, no connection  the same request may succeed later; `r
 import math
 
 import msgspec
+
 from daas.common.errors import Conflict, DaasError, InvalidInput, NotFound, Refused, Unavailable
 
 #: A server that asks for more than this is treated as away: waiting longer is for the caller's own backoff to decide.

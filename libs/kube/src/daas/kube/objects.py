@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
+
 from daas.common.errors import DecodeError
 from daas.kube.client import STRATEGIC_PATCH, KubeClient
 from daas.kube.errors import KubeConflict

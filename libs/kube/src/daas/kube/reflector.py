@@ -16,6 +16,7 @@ from operator import attrgetter
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
+
 from daas.common.errors import DaasError, DecodeError
 from daas.kube.client import KubeClient, Query
 from daas.kube.errors import Gone, KubeUnavailable, Status, error_of

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from daas.placement.errors import QuantityError
-from daas.placement.model import Node, Pod, Taint, Toleration
+from daas.placement.filters import taint_refusal, term_holds
+from daas.placement.model import Node, Pod
 from daas.placement.resources import MAX_CAPACITY, PODS, allocatable, pod_requests
 
 #: Resource to amount: milli-cores of `cpu`, whole units of the others, 1 of `pods`.
@@ -12,9 +13,6 @@ Amounts = dict[str, int]
 
 #: What a pod takes whose request can't be read: the whole node, so that nothing is put beside it.
 UNREADABLE: Final[Amounts] = {PODS: MAX_CAPACITY}
-UNSCHEDULABLE_TAINT: Final = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
-#: PreferNoSchedule only lowers a score; the others keep pods away.
-HARD_EFFECTS: Final = frozenset({"NoSchedule", "NoExecute"})
 
 
 def request_of(pod: Pod) -> Amounts:
@@ -46,24 +44,15 @@ def node_refuses(node: Node, pod: Pod) -> str | None:
     """Why the node would not have the pod although there may be room; None where it would."""
     if node.metadata.deletion_timestamp is not None:
         return "is being deleted"
-    if node.spec.unschedulable and not _tolerated(UNSCHEDULABLE_TAINT, pod):
-        return "is unschedulable"
-    for taint in node.spec.taints or ():
-        if taint.effect in HARD_EFFECTS and not _tolerated(taint, pod):
-            return f"has the taint {taint.key}:{taint.effect} that the pod does not tolerate"
+    refusal = taint_refusal(pod.spec.tolerations or (), node.spec.taints or (), unschedulable=node.spec.unschedulable)
+    if refusal:
+        return f"refuses the pod: {(refusal.name or 'taint').lower().replace('_', ' ')}"
+    labels = node.metadata.labels or {}
+    if any(labels.get(key) != value for key, value in (pod.spec.node_selector or {}).items()):
+        return "no longer matches the pod's node selector"
+    affinity = pod.spec.affinity.node_affinity if pod.spec.affinity is not None else None
+    if affinity is not None and affinity.required is not None:
+        terms = affinity.required.node_selector_terms
+        if not any(term_holds(term, node.metadata.name, labels) for term in terms):
+            return "no longer matches the pod's required node affinity"
     return None
-
-
-def _tolerated(taint: Taint, pod: Pod) -> bool:
-    return any(tolerates(toleration, taint) for toleration in pod.spec.tolerations or ())
-
-
-def tolerates(toleration: Toleration, taint: Taint) -> bool:
-    """k8s.io/api/core/v1 `Toleration.ToleratesTaint`: an empty key with Exists tolerates everything."""
-    if toleration.effect and toleration.effect != taint.effect:
-        return False
-    if toleration.key and toleration.key != taint.key:
-        return False
-    if toleration.operator == "Exists":
-        return True
-    return toleration.operator in {"", "Equal"} and bool(toleration.key) and toleration.value == taint.value
