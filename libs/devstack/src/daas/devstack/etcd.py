@@ -6,27 +6,27 @@ port. A restart keeps the port, because clients know it.
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import secrets
-import signal
 from importlib import resources
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from daas.common.errors import Unavailable
+from daas.devstack.process import Process
 
-#: A loaded laptop starts etcd in under a second; ten are patience, not a wait.
-START_TIMEOUT_S: Final = 20.0
-STOP_TIMEOUT_S: Final = 10.0
+#: A loaded laptop starts etcd in under a second; the rest is patience.
+START_TIMEOUT_S: Final = 30.0
 #: History kept for watches that resume; older revisions are compacted away so that the database stays small.
 RETENTION: Final = "1h"
-#: etcd refuses requests above this: a value of 1 MiB and the keys of its transaction fit.
+#: etcd's own default, stated because values of 1 MiB and the keys of their transaction must fit.
 MAX_REQUEST_BYTES: Final = 1_572_864
+_POLL_S: Final = 0.02
 _SERVING: Final = "serving client traffic"
 _IN_USE: Final = "address already in use"
+#: A single member's peers are itself; the address is relative to its working directory.
+_PEER: Final = "unix://localhost:1"
 
 
 def etcd_binary() -> Path:
@@ -35,18 +35,24 @@ def etcd_binary() -> Path:
 
 
 class EtcdServer:
-    """One etcd member with its state in a directory.
+    """One etcd member on 127.0.0.1, as an async context manager.
 
     Args:
-        state_dir: database, log and the unix socket of the peer listener; made if missing. A second server on the same
+        state_dir: database, log and the Unix socket of the peer listener; made if missing. A second server on the same
             directory continues where the first stopped.
     """
 
     def __init__(self, state_dir: Path) -> None:
         self.state_dir = state_dir
         self.port = 0
-        self._log = state_dir / "etcd.log"
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     @property
     def endpoint(self) -> str:
@@ -54,117 +60,110 @@ class EtcdServer:
         return f"http://127.0.0.1:{self.port}"
 
     @property
-    def pid(self) -> int:
-        """Process id of the running server.
+    def process(self) -> Process:
+        """The child, for its pid, its memory and its log.
 
         Raises:
-            Unavailable: `not-running`.
+            Unavailable: `process-not-started`.
         """
         if self._process is None:
-            raise Unavailable("etcd is not running", reason="not-running")
-        return self._process.pid
+            raise Unavailable("etcd has not been started", reason="process-not-started")
+        return self._process
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server."""
+        return self.process.pid
 
     @property
     def running(self) -> bool:
         """Whether the process lives."""
-        return self._process is not None and self._process.returncode is None
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
+        return self._process is not None and self._process.running
 
     async def start(self) -> None:
-        """Start the server and wait until it serves clients.
+        """Starts the server and waits until it serves clients: on a port of its choice the first time, on the same
+        port after that.
 
         Raises:
-            Unavailable: `start-failed` with the end of its log where it exits, is too slow, or its old port is taken.
+            Unavailable: `start-failed` with the end of its log where it ends, is too slow, or its old port is taken.
         """
         if self.running:
             return
         self.state_dir.mkdir(parents=True, exist_ok=True)
-        name = self._identity()
-        peer = "unix://localhost:1"
-        offset = self._log.stat().st_size if self._log.exists() else 0
-        with self._log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
+        name = self._name()
+        log_path = self.state_dir / "etcd.log"
+        offset = log_path.stat().st_size if log_path.exists() else 0
+        self._process = Process(
+            "etcd",
+            [
                 etcd_binary(),
-                *("--name", name, "--data-dir", "data", "--initial-cluster", f"{name}={peer}"),
-                *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+                *("--name", name, "--data-dir", "data", "--initial-cluster", f"{name}={_PEER}"),
+                *("--listen-peer-urls", _PEER, "--initial-advertise-peer-urls", _PEER),
                 *("--listen-client-urls", self.endpoint, "--advertise-client-urls", self.endpoint),
                 *("--enable-grpc-gateway=false", "--experimental-initial-corrupt-check=true"),
                 *("--auto-compaction-mode", "periodic", "--auto-compaction-retention", RETENTION),
                 *("--max-request-bytes", str(MAX_REQUEST_BYTES), "--logger", "zap", "--log-level", "info"),
-                cwd=self.state_dir,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={"PATH": os.environ.get("PATH", ""), "ETCD_UNSUPPORTED_ARCH": "arm64"},
-            )
+            ],
+            log_path=log_path,
+            # etcd reads settings from ETCD_*, and refuses those that contradict its arguments.
+            env={name: None for name in os.environ if name.startswith("ETCD_")},
+            cwd=self.state_dir,
+            announces=False,
+        )
+        await self._process.start()
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                self.port = await self._served_port(offset)
+                self.port = await self._served_port(log_path, offset)
         except TimeoutError:
             await self.kill()
-            raise self._failed(offset, f"did not serve clients within {START_TIMEOUT_S:.0f} s") from None
+            raise _failed(f"did not serve clients within {START_TIMEOUT_S:.0f} s", _lines(log_path, offset)) from None
+        except BaseException:
+            await self.kill()
+            raise
 
     async def kill(self) -> None:
         """SIGKILL, as a crash would; the state stays."""
-        await self._end(signal.SIGKILL)
+        if self._process is not None:
+            await self._process.kill()
 
     async def stop(self) -> None:
         """SIGTERM, and SIGKILL if that is not heeded."""
-        await self._end(signal.SIGTERM)
+        if self._process is not None:
+            await self._process.terminate()
 
     async def restart(self) -> None:
-        """Stop if running, and start on the same port with the same state."""
+        """Starts it again (after SIGTERM, if it still runs) on the same port and the same state."""
         await self.stop()
         await self.start()
 
-    def _identity(self) -> str:
+    def _name(self) -> str:
         path = self.state_dir / "name"
         if not path.exists():
-            path.write_text(f"daas-{secrets.token_hex(4)}")
-        return path.read_text()
+            path.write_text(f"daas-{secrets.token_hex(4)}", encoding="ascii")
+        return path.read_text(encoding="ascii")
 
-    async def _served_port(self, offset: int) -> int:
-        process = self._process
-        assert process is not None
+    async def _served_port(self, log_path: Path, offset: int) -> int:
         while True:
-            for line in self._log_since(offset):
+            ended = not self.process.running
+            lines = _lines(log_path, offset)
+            for line in lines:
                 if _SERVING in line:
                     address: str = json.loads(line)["address"]
                     return int(address.rpartition(":")[2])
-            if process.returncode is not None:
-                raise self._failed(offset, f"exited with {process.returncode}")
-            await asyncio.sleep(0.02)
+            if ended:
+                raise _failed(f"ended with code {self.process.returncode}", lines)
+            await asyncio.sleep(_POLL_S)
 
-    def _log_since(self, offset: int) -> list[str]:
-        with self._log.open("rb") as log:
-            log.seek(offset)
-            complete = log.read().rpartition(b"\n")[0]
-        return complete.decode(errors="replace").splitlines()
 
-    def _failed(self, offset: int, what: str) -> Unavailable:
-        lines = self._log_since(offset)
-        clash = next((line for line in lines if _IN_USE in line), None)
-        tail = clash or " | ".join(lines[-3:])
-        return Unavailable(f"etcd {what}: {tail[-1500:]}", reason="start-failed")
+def _lines(log_path: Path, offset: int) -> list[str]:
+    """The complete lines of the log from an offset on."""
+    with log_path.open("rb") as log:
+        log.seek(offset)
+        complete = log.read().rpartition(b"\n")[0]
+    return complete.decode(errors="replace").splitlines()
 
-    async def _end(self, how: signal.Signals) -> None:
-        process, self._process = self._process, None
-        if process is None or process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(how)
-        try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+
+def _failed(what: str, lines: list[str]) -> Unavailable:
+    clash = next((line for line in lines if _IN_USE in line), None)
+    tail = clash or " | ".join(lines[-3:])
+    return Unavailable(f"etcd {what}: {tail[-1500:]}", reason="start-failed")

@@ -141,9 +141,7 @@ def simulated(examined: Examined) -> Check:
     others = [part for part, mark in marks.items() if mark != expected]
     word = "simulated" if expected else "real hardware"
     if others:
-        return failed(
-            name, f"the pinned root says {word}; {', '.join(others)} {'say' if others[1:] else 'says'} otherwise"
-        )
+        return failed(name, f"the pinned root says {word}, but not so: {', '.join(others)}")
     return passed(name, f"decision, anchor, registration and pinned root all say: {word}", simulated=expected)
 
 

@@ -82,9 +82,7 @@ async def anchor(examined: Examined, source: AnchorSource | None) -> Check:
     decided, said = examined.decided, examined.bundle.anchored
     chain = await source.chain()
     if chain != examined.trust.chain.hex():
-        return failed(
-            name, f"the ledger that answers is of chain {describe(chain)}, not {describe(examined.trust.chain)}"
-        )
+        return failed(name, f"the ledger is of chain {describe(chain)}, expected {describe(examined.trust.chain)}")
     transaction = await _transaction(source, said.tx_digest)
     registry = "0x" + examined.trust.registry.hex()
     header = decided.header

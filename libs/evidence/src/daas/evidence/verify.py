@@ -4,6 +4,7 @@ A check that can't be made has failed; the only exception are the ledger's check
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from daas.common.errors import DaasError, NotFound, Refused
@@ -166,7 +167,7 @@ async def _report(
 ) -> Report:
     results = [await _make("evidence", lambda: checks.evidence(examined))]
     for name, check in LOCAL_CHECKS:
-        results.append(await _make(name, lambda check=check: check(examined)))
+        results.append(await _make(name, partial(check, examined)))
     results.append(await _make("registration", lambda: ledger_checks.registration(examined, source)))
     results.append(await _make("anchor", lambda: ledger_checks.anchor(examined, source)))
     if examined.pod is not None:

@@ -13,7 +13,7 @@ from daas.common.messages import (
     EnclaveAttested,
     EnclaveRegistered,
     EnclaveRevoked,
-    Message,
+    M,
     PlacementAnchored,
     PlacementBindFailed,
     PlacementBound,
@@ -162,13 +162,13 @@ class Storage:
         except Refused as error:
             # Two enclaves' states after one batch differ: the ledger anchors one; a verifier finds out which.
             self._snapshot_failures.inc()
-            log.error("snapshot refused", sequence=sequence, reason=error.reason, error=error.message)
+            log.warning("snapshot refused", sequence=sequence, reason=error.reason, error=error.message)
             return
         self.archive.snapshots = tuple(sorted({*self.archive.snapshots, sequence}))
         self._stored.labels("snapshot").inc()
         log.info("snapshot stored", sequence=sequence, size=stored.size)
 
-    async def _fact(self, kind: str, key: str, event: Event[Message]) -> Stored:
+    async def _fact(self, kind: str, key: str, event: Event[M]) -> Stored:
         stored = await self.archive.writer.fact(key, event.raw)
         if stored.created:
             self._stored.labels(kind).inc()
