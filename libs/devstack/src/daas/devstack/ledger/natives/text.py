@@ -1,0 +1,118 @@
+"""`std::string` and `std::ascii`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from daas.devstack.ledger.natives.registry import AbortError, Ref
+from daas.devstack.ledger.natives.standard import ascii_module
+from daas.devstack.ledger.natives.structs import framework_module
+from daas.devstack.ledger.type_tags import Type
+
+if TYPE_CHECKING:
+    from daas.devstack.ledger.execution import Execution
+
+Types = tuple[Type, ...]
+INVALID_UTF8: Final = 1
+INVALID_INDEX: Final = 2
+INVALID_ASCII: Final = 0x10000
+
+string = framework_module("std::string")
+
+
+def _is_utf8(data: bytes | bytearray) -> bool:
+    try:
+        bytes(data).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@string.function("public fun utf8(vector<u8>): String")
+def utf8(_execution: Execution, _types: Types, data: bytearray) -> Any:
+    if not _is_utf8(data):
+        raise AbortError(INVALID_UTF8)
+    return [data]
+
+
+@string.function("public fun try_utf8(vector<u8>): 0x1::option::Option<String>")
+def try_utf8(_execution: Execution, _types: Types, data: bytearray) -> Any:
+    return [[[data]]] if _is_utf8(data) else [[]]
+
+
+@string.function("public fun from_ascii(AsciiString): String")
+def from_ascii(_execution: Execution, _types: Types, text: Any) -> Any:
+    return text
+
+
+@string.function("public fun to_ascii(String): AsciiString")
+def to_ascii(_execution: Execution, _types: Types, text: Any) -> Any:
+    if not text[0].isascii():
+        raise AbortError(INVALID_ASCII)
+    return text
+
+
+@string.function("public fun as_bytes(&String): &vector<u8>")
+@string.function("public fun bytes(&String): &vector<u8>")
+@ascii_module.function("public fun as_bytes(&AsciiString): &vector<u8>")
+def as_bytes(_execution: Execution, _types: Types, text: Ref) -> Ref:
+    return Ref(text.get(), 0)
+
+
+@string.function("public fun into_bytes(String): vector<u8>")
+@ascii_module.function("public fun into_bytes(AsciiString): vector<u8>")
+def into_bytes(_execution: Execution, _types: Types, text: Any) -> Any:
+    return text[0]
+
+
+@string.function("public fun is_empty(&String): bool")
+@ascii_module.function("public fun is_empty(&AsciiString): bool")
+def is_empty(_execution: Execution, _types: Types, text: Ref) -> bool:
+    return not text.get()[0]
+
+
+@string.function("public fun length(&String): u64")
+@ascii_module.function("public fun length(&AsciiString): u64")
+def length(_execution: Execution, _types: Types, text: Ref) -> int:
+    return len(text.get()[0])
+
+
+@string.function("public fun append(&mut String, String)")
+@ascii_module.function("public fun append(&mut AsciiString, AsciiString)")
+def append(_execution: Execution, _types: Types, text: Ref, other: Any) -> None:
+    text.get()[0].extend(other[0])
+
+
+@string.function("public fun append_utf8(&mut String, vector<u8>)")
+def append_utf8(_execution: Execution, _types: Types, text: Ref, data: bytearray) -> None:
+    if not _is_utf8(data):
+        raise AbortError(INVALID_UTF8)
+    text.get()[0].extend(data)
+
+
+@string.function("public fun substring(&String, u64, u64): String")
+def substring(_execution: Execution, _types: Types, text: Ref, start: int, end: int) -> Any:
+    data = text.get()[0]
+    piece = data[start:end]
+    if not start <= end <= len(data) or not _is_utf8(data[:start]) or not _is_utf8(piece):
+        raise AbortError(INVALID_INDEX)
+    return [piece]
+
+
+@string.function("public fun index_of(&String, &String): u64")
+def index_of(_execution: Execution, _types: Types, text: Ref, wanted: Ref) -> int:
+    data = text.get()[0]
+    found = data.find(wanted.get()[0])
+    return len(data) if found < 0 else found
+
+
+@ascii_module.function("public fun string(vector<u8>): AsciiString")
+def ascii_string(_execution: Execution, _types: Types, data: bytearray) -> Any:
+    if not data.isascii():
+        raise AbortError(INVALID_ASCII)
+    return [data]
+
+
+@ascii_module.function("public fun try_string(vector<u8>): 0x1::option::Option<AsciiString>")
+def try_ascii_string(_execution: Execution, _types: Types, data: bytearray) -> Any:
+    return [[[data]]] if data.isascii() else [[]]

@@ -1,0 +1,291 @@
+"""Objects, transactions and checkpoints as encoded `sui.rpc.v2` messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pysui.sui.sui_grpc.suimsgs.sui.rpc.v2 as proto
+
+from daas.devstack.ledger.effects import (
+    ARGUMENT_KINDS,
+    FAILURE_KINDS,
+    Change,
+    Effects,
+    effects_bcs,
+    events_digest,
+    hash_named,
+)
+from daas.devstack.ledger.errors import ExecutionFailedError, MoveAbortError, MoveLocation
+from daas.devstack.ledger.execution import Event
+from daas.devstack.ledger.objects import Object, Owner
+from daas.devstack.ledger.store import Checkpoint, Package
+from daas.devstack.ledger.transaction_data import ObjectRef, Transaction
+from daas.devstack.ledger.type_tags import format_address, format_type
+from daas.devstack.ledger.wire import base58, build, timestamp
+
+_OWNER_KINDS = {"address": 1, "object": 2, "shared": 3, "immutable": 4}
+_ID_OPERATIONS = {"none": 1, "created": 2, "deleted": 3}
+_ABSENT, _EXISTS, _PACKAGE_WRITE = 1, 2, 3
+
+
+def owner_message(owner: Owner) -> bytes:
+    """`Owner`."""
+    return build(
+        proto.Owner,
+        kind=_OWNER_KINDS[owner.kind],
+        address=format_address(owner.address) if owner.address else None,
+        version=owner.shared_version if owner.kind == "shared" else None,
+    )
+
+
+def object_message(held: Object) -> bytes:
+    """`Object`, with all that a read mask may ask for of a Move object."""
+    type_name = format_type(held.type)
+    return build(
+        proto.Object,
+        object_id=format_address(held.id),
+        version=held.version,
+        digest=base58(held.digest),
+        owner=owner_message(held.owner),
+        object_type=type_name,
+        has_public_transfer=held.public_transfer,
+        contents=build(proto.Bcs, name=type_name, value=held.contents),
+        previous_transaction=base58(held.previous),
+        storage_rebate=held.storage_mist,
+        balance=held.balance,
+    )
+
+
+def package_message(package: Package, names: Sequence[str]) -> bytes:
+    """`Object` of a package."""
+    address = format_address(package.id)
+    modules = [build(proto.Module, name=name, contents=code) for name, code in zip(names, package.modules, strict=True)]
+    return build(
+        proto.Object,
+        object_id=address,
+        version=package.version,
+        digest=base58(package.digest),
+        owner=owner_message(Owner("immutable")),
+        object_type="package",
+        package=build(proto.Package, storage_id=address, original_id=address, version=package.version, modules=modules),
+        previous_transaction=base58(package.previous),
+    )
+
+
+def _location(location: MoveLocation) -> bytes:
+    return build(
+        proto.MoveLocation,
+        package=format_address(location.address),
+        module=location.module,
+        function=location.function_index,
+        instruction=location.instruction,
+        function_name=location.function,
+    )
+
+
+def error_message(error: ExecutionFailedError, command: int | None) -> bytes:
+    """`ExecutionError`."""
+    details: dict[str, Any] = {}
+    if error.location is not None:
+        code = error.code if isinstance(error, MoveAbortError) else None
+        details["abort"] = build(proto.MoveAbort, abort_code=code, location=_location(error.location))
+    elif error.kind == "COMMAND_ARGUMENT_ERROR":
+        kind = ARGUMENT_KINDS.index(error.argument_kind or "TYPE_MISMATCH") + 1
+        details["command_argument_error"] = build(proto.CommandArgumentError, argument=error.argument, kind=kind)
+    elif error.kind == "TYPE_ARGUMENT_ERROR":
+        details["type_argument_error"] = build(proto.TypeArgumentError, type_argument=error.argument, kind=2)
+    return build(
+        proto.ExecutionError,
+        description=error.message,
+        command=command,
+        kind=FAILURE_KINDS.index(error.kind) + 1,
+        **details,
+    )
+
+
+def change_message(change: Change) -> bytes:
+    """`ChangedObject`."""
+    before, after = change.before, change.after
+    present = after or before
+    return build(
+        proto.ChangedObject,
+        object_id=format_address(change.id),
+        input_state=_EXISTS if before else _ABSENT,
+        input_version=before.version if before else None,
+        input_digest=base58(before.digest) if before else None,
+        input_owner=owner_message(before.owner) if before else None,
+        output_state=_EXISTS if after else _ABSENT,
+        output_version=after.version if after else None,
+        output_digest=base58(after.digest) if after else None,
+        output_owner=owner_message(after.owner) if after else None,
+        id_operation=_ID_OPERATIONS[change.operation],
+        object_type=format_type(present.type) if present else None,
+    )
+
+
+def _package_change(package: Package) -> bytes:
+    return build(
+        proto.ChangedObject,
+        object_id=format_address(package.id),
+        input_state=_ABSENT,
+        output_state=_PACKAGE_WRITE,
+        output_version=package.version,
+        output_digest=base58(package.digest),
+        output_owner=owner_message(Owner("immutable")),
+        id_operation=_ID_OPERATIONS["created"],
+        object_type="package",
+    )
+
+
+def effects_message(effects: Effects, epoch: int) -> tuple[bytes, bytes]:
+    """`TransactionEffects`, and the digest of its BCS."""
+    encoded = effects_bcs(effects, epoch)
+    digest = hash_named("TransactionEffects", encoded)
+    gas = effects.gas_used
+    changed = [change_message(change) for change in effects.changes]
+    gas_position = [change.id for change in effects.changes].index(effects.gas_object)
+    error = effects.error
+    message = build(
+        proto.TransactionEffects,
+        bcs=build(proto.Bcs, name="TransactionEffects", value=encoded),
+        digest=base58(digest),
+        version=2,
+        status=build(
+            proto.ExecutionStatus,
+            success=error is None,
+            error=None if error is None else error_message(error, effects.failed_command),
+        ),
+        epoch=epoch,
+        gas_used=build(
+            proto.GasCostSummary,
+            computation_cost=gas.computation,
+            storage_cost=gas.storage,
+            storage_rebate=gas.rebate,
+            non_refundable_storage_fee=gas.non_refundable,
+        ),
+        transaction_digest=base58(effects.digest),
+        gas_object=changed[gas_position],
+        events_digest=base58(events_digest(effects.events)) if effects.events else None,
+        dependencies=[base58(d) for d in effects.dependencies],
+        lamport_version=effects.lamport,
+        changed_objects=changed + [_package_change(package) for package in effects.packages],
+        unchanged_consensus_objects=[
+            build(
+                proto.UnchangedConsensusObject,
+                kind=1,
+                object_id=format_address(o.id),
+                version=o.version,
+                digest=base58(o.digest),
+                object_type=format_type(o.type),
+            )
+            for o in effects.read
+        ],
+    )
+    return message, digest
+
+
+def event_message(event: Event) -> bytes:
+    """`Event`."""
+    type_name = format_type(event.type)
+    return build(
+        proto.Event,
+        package_id=format_address(event.package),
+        module=event.module,
+        sender=format_address(event.sender),
+        event_type=type_name,
+        contents=build(proto.Bcs, name=type_name, value=event.contents),
+    )
+
+
+def events_message(events: Sequence[Event]) -> bytes | None:
+    """`TransactionEvents`, None if there are none."""
+    if not events:
+        return None
+    return build(
+        proto.TransactionEvents,
+        digest=base58(events_digest(events)),
+        events=[event_message(event) for event in events],
+    )
+
+
+def _reference(ref: ObjectRef) -> bytes:
+    return build(
+        proto.ObjectReference, object_id=format_address(ref.id), version=ref.version, digest=base58(ref.digest)
+    )
+
+
+def transaction_message(transaction: Transaction, data: bytes, digest: bytes) -> bytes:
+    """`Transaction` with its BCS; the commands are in there."""
+    return build(
+        proto.Transaction,
+        bcs=build(proto.Bcs, name="TransactionData", value=data),
+        digest=base58(digest),
+        version=1,
+        sender=format_address(transaction.sender),
+        gas_payment=build(
+            proto.GasPayment,
+            objects=[_reference(ref) for ref in transaction.payment],
+            owner=format_address(transaction.payer),
+            price=transaction.gas_price,
+            budget=transaction.budget,
+        ),
+    )
+
+
+def executed_message(
+    effects: Effects,
+    effects_encoded: bytes,
+    *,
+    transaction: bytes | None,
+    signatures: Sequence[bytes],
+    checkpoint: int | None,
+    timestamp_ms: int,
+) -> bytes:
+    """`ExecutedTransaction`."""
+    return build(
+        proto.ExecutedTransaction,
+        digest=base58(effects.digest),
+        transaction=transaction,
+        signatures=[
+            build(proto.UserSignature, bcs=build(proto.Bcs, name="UserSignatureBytes", value=s)) for s in signatures
+        ],
+        effects=effects_encoded,
+        events=events_message(effects.events),
+        checkpoint=checkpoint,
+        timestamp=timestamp(timestamp_ms),
+        balance_changes=[
+            build(proto.BalanceChange, address=format_address(owner), coin_type=format_type(coin), amount=str(amount))
+            for owner, coin, amount in effects.balance_changes
+        ],
+    )
+
+
+def checkpoint_message(checkpoint: Checkpoint, previous: bytes | None, executed: bytes) -> bytes:
+    """`Checkpoint` with its one transaction; there is no signature, since nobody but the operator vouches for it."""
+    summary = build(
+        proto.CheckpointSummary,
+        bcs=build(proto.Bcs, name="CheckpointSummary", value=checkpoint.summary),
+        digest=base58(checkpoint.digest),
+        epoch=0,
+        sequence_number=checkpoint.sequence,
+        total_network_transactions=checkpoint.transactions_total,
+        content_digest=base58(checkpoint.content_digest),
+        previous_digest=base58(previous) if previous is not None else None,
+        timestamp=timestamp(checkpoint.timestamp_ms),
+    )
+    contents = build(
+        proto.CheckpointContents,
+        bcs=build(proto.Bcs, name="CheckpointContents", value=checkpoint.contents),
+        digest=base58(checkpoint.content_digest),
+        version=1,
+        transactions=[build(proto.CheckpointedTransactionInfo, transaction=base58(checkpoint.transaction_digest))],
+    )
+    return build(
+        proto.Checkpoint,
+        sequence_number=checkpoint.sequence,
+        digest=base58(checkpoint.digest),
+        summary=summary,
+        contents=contents,
+        transactions=[executed],
+    )
