@@ -12,8 +12,9 @@ from faststream.exceptions import NackMessage, RejectMessage
 from faststream.nats import NatsMessage
 
 from daas.common import envelope
-from daas.common.bus.declarations import DurableOptions
+from daas.common.bus.declarations import DurableOptions, durable_config
 from daas.common.bus.message import Event, M, StoredMessage, delivered, event
+from daas.common.bus.subscriber import DurableSubscriber
 from daas.common.errors import DaasError, InvalidInput, Refused, Unavailable
 from daas.common.logs import get_logger
 from daas.common.messages import decode
@@ -31,6 +32,21 @@ log = get_logger("delivery")
 def retry_delay_s(deliveries: int) -> float:
     """The pause after the n-th failed delivery (n from 1), in seconds."""
     return min(_FIRST_DELAY_S * 2.0 ** min(deliveries - 1, 16), _LONGEST_DELAY_S)
+
+
+def subscribe(
+    bus: "Bus",
+    subject: Subject,
+    body: type[M],
+    handler: Callable[[Event[M]], Awaitable[None]],
+    options: DurableOptions,
+) -> DurableSubscriber:
+    """A subscriber of the bus's service to a subject that a stream keeps; `start` starts it."""
+    assert subject.stream is not None
+    config = durable_config(bus.cluster, bus.service, subject, options)
+    subscriber = DurableSubscriber(bus, subject.stream, config, options, subject.name)
+    subscriber.call(Delivery(bus, subject, body, handler, options).handle)
+    return subscriber
 
 
 class Delivery:
@@ -60,9 +76,9 @@ class Delivery:
             envelope.check(subject, stored.headers, len(stored.data))
             await handler(event(stored, decode(stored.data, body), deliveries))
 
-        self._handle = judge_and_handle
+        self._judge_and_handle = judge_and_handle
 
-    async def __call__(self, message: NatsMessage) -> None:
+    async def handle(self, message: NatsMessage) -> None:
         """Handles one delivery; returning acknowledges it.
 
         Raises:
@@ -79,7 +95,7 @@ class Delivery:
         started = time.monotonic()
         metrics.in_flight.labels(label).inc()
         try:
-            await self._handle(stored, deliveries)
+            await self._judge_and_handle(stored, deliveries)
             metrics.handled.labels(label).inc()
         except (InvalidInput, Refused) as error:
             await self._bury(stored, error, deliveries)
