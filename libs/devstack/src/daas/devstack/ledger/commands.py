@@ -121,7 +121,8 @@ class CommandRunner:
         Raises:
             ExecutionFailedError: one of them failed; `command` is its index.
         """
-        for self.command, command in enumerate(self.transaction.commands):
+        for position, command in enumerate(self.transaction.commands):
+            self.command = position
             self.results.append(self._dispatch(command))
         for index, results in enumerate(self.results):
             for position, slot in enumerate(results):

@@ -86,6 +86,7 @@ def settle(
     transaction: Transaction,
     inputs: Mapping[bytes, Object],
     payment: Sequence[Object],
+    *,
     error: ExecutionFailedError | None,
 ) -> Effects:
     """The effects of an execution that has ended, in success or with `error`."""
@@ -118,7 +119,7 @@ def settle(
     )
     if error is None and max(gas_used.net, gas_used.computation) > transaction.budget:
         over = ExecutionFailedError("INSUFFICIENT_GAS", f"{gas_used.net} MIST over the budget {transaction.budget}")
-        return settle(execution, None, transaction, inputs, payment, over)
+        return settle(execution, None, transaction, inputs, payment, error=over)
     remaining = max(gas_total - gas_used.net, 0)
     outcomes[primary.id] = (primary, (gas_owner, GAS_COIN, coin_contents(primary.id, remaining)), "none")
     changes = tuple(

@@ -298,7 +298,7 @@ class Ledger:
             runner = CommandRunner(execution, transaction, inputs, gas, self._publish)
             runner.run()
             meter.check()
-            effects = settle(execution, runner, transaction, inputs, payment, None)
+            effects = settle(execution, runner, transaction, inputs, payment, error=None)
         except ExecutionFailedError as failure:
             error = failure
         except (LedgerError, RecursionError) as failure:
@@ -309,7 +309,7 @@ class Ledger:
                     self.program.functions.pop(key)
         if error is not None:
             meter.native_units = min(meter.native_units, transaction.budget // transaction.gas_price)
-            effects = settle(execution, runner, transaction, inputs, payment, error)
+            effects = settle(execution, runner, transaction, inputs, payment, error=error)
         return effects, runner
 
     def _publish(self, command: Publish, execution: Execution) -> Package:

@@ -72,6 +72,7 @@ async def serve(state: Path, *, port: int, pinned: Sequence[bytes], clock_ms: in
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         ready = {
+            "ready": True,
             "url": f"http://{HOST}:{rpc_port}",
             "faucet": f"http://{HOST}:{faucet_port}/v2/gas",
             "clock": f"http://{HOST}:{faucet_port}/clock",

@@ -147,20 +147,20 @@ class TypeParser:
         """Parse one type."""
         if depth > _NESTING_MAX:
             raise self.error(f"at most {_NESTING_MAX} nested types")
-        token = self.take()
-        if token in {"&", "&mut"}:
-            return Reference(self.type(depth + 1), mutable=token == "&mut")
-        if token == "vector":
+        word = self.take()
+        if word in {"&", "&mut"}:
+            return Reference(self.type(depth + 1), mutable=word == "&mut")
+        if word == "vector":
             (element,) = self.arguments(depth)
             return Vector(element)
-        if token in PRIMITIVES:
-            return token
+        if word in PRIMITIVES:
+            return word
         if self.peek() == "::":
             self.take("::")
             module = self.take()
             self.take("::")
-            return Datatype(parse_address(token), module, self.take(), self.arguments(depth))
-        resolved = self._resolve(token) if self._resolve else None
+            return Datatype(parse_address(word), module, self.take(), self.arguments(depth))
+        resolved = self._resolve(word) if self._resolve else None
         if resolved is None:
             raise self.error("a known type")
         if isinstance(resolved, Datatype):

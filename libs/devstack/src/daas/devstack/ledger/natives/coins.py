@@ -40,83 +40,83 @@ def take_from(held: Any, amount: int) -> Any:
 
 
 @balance.function("public fun zero<T>(): Balance<T>")
-def zero(_execution: Execution, _types: Types) -> Any:
+def _zero(_execution: Execution, _types: Types) -> Any:
     return [0]
 
 
 @balance.function("public fun value<T>(&Balance<T>): u64")
-def value(_execution: Execution, _types: Types, held: Ref) -> Any:
+def _value(_execution: Execution, _types: Types, held: Ref) -> Any:
     return held.get()[0]
 
 
 @balance.function("public fun join<T>(&mut Balance<T>, Balance<T>): u64")
-def join(_execution: Execution, _types: Types, held: Ref, other: Any) -> Any:
+def _join(_execution: Execution, _types: Types, held: Ref, other: Any) -> Any:
     add_to(held.get(), other[0])
     return held.get()[0]
 
 
 @balance.function("public fun split<T>(&mut Balance<T>, u64): Balance<T>")
-def split(_execution: Execution, _types: Types, held: Ref, amount: int) -> Any:
+def _split(_execution: Execution, _types: Types, held: Ref, amount: int) -> Any:
     return take_from(held.get(), amount)
 
 
 @balance.function("public fun withdraw_all<T>(&mut Balance<T>): Balance<T>")
-def withdraw_all(_execution: Execution, _types: Types, held: Ref) -> Any:
+def _withdraw_all(_execution: Execution, _types: Types, held: Ref) -> Any:
     return take_from(held.get(), held.get()[0])
 
 
 @balance.function("public fun destroy_zero<T>(Balance<T>)")
-def destroy_zero(_execution: Execution, _types: Types, held: Any) -> None:
+def _destroy_zero(_execution: Execution, _types: Types, held: Any) -> None:
     if held[0]:
         raise AbortError(BALANCE_NOT_ZERO)
 
 
 @coin.function("public fun value<T>(&Coin<T>): u64")
-def coin_value(_execution: Execution, _types: Types, target: Ref) -> Any:
+def _coin_value(_execution: Execution, _types: Types, target: Ref) -> Any:
     return target.get()[1][0]
 
 
 @coin.function("public fun balance<T>(&Coin<T>): &Balance<T>")
 @coin.function("public fun balance_mut<T>(&mut Coin<T>): &mut Balance<T>")
-def coin_balance(_execution: Execution, _types: Types, target: Ref) -> Ref:
+def _coin_balance(_execution: Execution, _types: Types, target: Ref) -> Ref:
     return Ref(target.get(), 1)
 
 
 @coin.function("public fun into_balance<T>(Coin<T>): Balance<T>")
-def into_balance(execution: Execution, _types: Types, target: Any) -> Any:
+def _into_balance(execution: Execution, _types: Types, target: Any) -> Any:
     execution.delete_id(target[0][0][0])
     return target[1]
 
 
 @coin.function("public fun from_balance<T>(Balance<T>, &mut TxContext): Coin<T>")
-def from_balance(execution: Execution, _types: Types, held: Any, _context: Ref) -> Any:
+def _from_balance(execution: Execution, _types: Types, held: Any, _context: Ref) -> Any:
     return [[[execution.fresh_id()]], held]
 
 
 @coin.function("public fun take<T>(&mut Balance<T>, u64, &mut TxContext): Coin<T>")
-def take(execution: Execution, _types: Types, held: Ref, amount: int, _context: Ref) -> Any:
+def _take(execution: Execution, _types: Types, held: Ref, amount: int, _context: Ref) -> Any:
     taken = take_from(held.get(), amount)
     return [[[execution.fresh_id()]], taken]
 
 
 @coin.function("public fun put<T>(&mut Balance<T>, Coin<T>)")
-def put(execution: Execution, _types: Types, held: Ref, target: Any) -> None:
-    add_to(held.get(), into_balance(execution, (), target)[0])
+def _put(execution: Execution, _types: Types, held: Ref, target: Any) -> None:
+    add_to(held.get(), _into_balance(execution, (), target)[0])
 
 
 @coin.function("public entry fun join<T>(&mut Coin<T>, Coin<T>)")
-def coin_join(execution: Execution, _types: Types, target: Ref, other: Any) -> None:
-    add_to(target.get()[1], into_balance(execution, (), other)[0])
+def _coin_join(execution: Execution, _types: Types, target: Ref, other: Any) -> None:
+    add_to(target.get()[1], _into_balance(execution, (), other)[0])
 
 
 @coin.function("public fun split<T>(&mut Coin<T>, u64, &mut TxContext): Coin<T>")
-def coin_split(execution: Execution, _types: Types, target: Ref, amount: int, _context: Ref) -> Any:
+def _coin_split(execution: Execution, _types: Types, target: Ref, amount: int, _context: Ref) -> Any:
     taken = take_from(target.get()[1], amount)
     return [[[execution.fresh_id()]], taken]
 
 
 @coin.function("public fun divide_into_n<T>(&mut Coin<T>, u64, &mut TxContext): vector<Coin<T>>")
-def divide_into_n(execution: Execution, _types: Types, target: Ref, parts: int, _context: Ref) -> Any:
+def _divide_into_n(execution: Execution, _types: Types, target: Ref, parts: int, _context: Ref) -> Any:
     held = target.get()[1]
     if parts == 0:
         raise AbortError(INVALID_ARGUMENT)
@@ -127,10 +127,10 @@ def divide_into_n(execution: Execution, _types: Types, target: Ref, parts: int, 
 
 
 @coin.function("public fun zero<T>(&mut TxContext): Coin<T>")
-def coin_zero(execution: Execution, _types: Types, _context: Ref) -> Any:
+def _coin_zero(execution: Execution, _types: Types, _context: Ref) -> Any:
     return [[[execution.fresh_id()]], [0]]
 
 
 @coin.function("public fun destroy_zero<T>(Coin<T>)")
-def coin_destroy_zero(execution: Execution, _types: Types, target: Any) -> None:
-    destroy_zero(execution, (), into_balance(execution, (), target))
+def _coin_destroy_zero(execution: Execution, _types: Types, target: Any) -> None:
+    _destroy_zero(execution, (), _into_balance(execution, (), target))

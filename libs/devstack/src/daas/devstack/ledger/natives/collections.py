@@ -37,12 +37,12 @@ def _has(entries: list[Any], key: Any) -> bool:
 
 
 @vec_map.function("public fun empty<K, V>(): VecMap<K, V>")
-def empty(_execution: Execution, _types: Types) -> Any:
+def _empty(_execution: Execution, _types: Types) -> Any:
     return [[]]
 
 
 @vec_map.function("public fun insert<K, V>(&mut VecMap<K, V>, K, V)")
-def insert(_execution: Execution, _types: Types, target: Ref, key: Any, value: Any) -> None:
+def _insert(_execution: Execution, _types: Types, target: Ref, key: Any, value: Any) -> None:
     entries = target.get()[0]
     if _has(entries, key):
         raise AbortError(KEY_EXISTS)
@@ -50,7 +50,7 @@ def insert(_execution: Execution, _types: Types, target: Ref, key: Any, value: A
 
 
 @vec_map.function("public fun remove<K, V>(&mut VecMap<K, V>, &K): (K, V)")
-def remove(_execution: Execution, _types: Types, target: Ref, key: Ref) -> tuple[Any, Any]:
+def _remove(_execution: Execution, _types: Types, target: Ref, key: Ref) -> tuple[Any, Any]:
     entries = target.get()[0]
     removed_key, value = entries.pop(_position(entries, key.get()))
     return removed_key, value
@@ -58,19 +58,19 @@ def remove(_execution: Execution, _types: Types, target: Ref, key: Ref) -> tuple
 
 @vec_map.function("public fun get<K, V>(&VecMap<K, V>, &K): &V")
 @vec_map.function("public fun get_mut<K, V>(&mut VecMap<K, V>, &K): &mut V")
-def get(_execution: Execution, _types: Types, target: Ref, key: Ref) -> Ref:
+def _get(_execution: Execution, _types: Types, target: Ref, key: Ref) -> Ref:
     entries = target.get()[0]
     return Ref(entries[_position(entries, key.get())], 1)
 
 
 @vec_map.function("public fun try_get<K, V>(&VecMap<K, V>, &K): 0x1::option::Option<V>")
-def try_get(_execution: Execution, types: Types, target: Ref, key: Ref) -> Any:
+def _try_get(_execution: Execution, types: Types, target: Ref, key: Ref) -> Any:
     found = [copy_value(entry[1]) for entry in target.get()[0] if entry[0] == key.get()]
     return [_vector(types[1], found)]
 
 
 @vec_map.function("public fun contains<K, V>(&VecMap<K, V>, &K): bool")
-def contains(_execution: Execution, _types: Types, target: Ref, key: Ref) -> bool:
+def _contains(_execution: Execution, _types: Types, target: Ref, key: Ref) -> bool:
     return _has(target.get()[0], key.get())
 
 
@@ -78,41 +78,41 @@ def contains(_execution: Execution, _types: Types, target: Ref, key: Ref) -> boo
 @vec_map.function("public fun size<K, V>(&VecMap<K, V>): u64")
 @vec_set.function("public fun length<K>(&VecSet<K>): u64")
 @vec_set.function("public fun size<K>(&VecSet<K>): u64")
-def size(_execution: Execution, _types: Types, target: Ref) -> int:
+def _size(_execution: Execution, _types: Types, target: Ref) -> int:
     return len(target.get()[0])
 
 
 @vec_map.function("public fun is_empty<K, V>(&VecMap<K, V>): bool")
 @vec_set.function("public fun is_empty<K>(&VecSet<K>): bool")
-def is_empty(_execution: Execution, _types: Types, target: Ref) -> bool:
+def _is_empty(_execution: Execution, _types: Types, target: Ref) -> bool:
     return not target.get()[0]
 
 
 @vec_map.function("public fun destroy_empty<K, V>(VecMap<K, V>)")
-def destroy_empty(_execution: Execution, _types: Types, target: Any) -> None:
+def _destroy_empty(_execution: Execution, _types: Types, target: Any) -> None:
     if target[0]:
         raise AbortError(MAP_NOT_EMPTY)
 
 
 @vec_map.function("public fun keys<K, V>(&VecMap<K, V>): vector<K>")
-def keys(_execution: Execution, types: Types, target: Ref) -> Any:
+def _keys(_execution: Execution, types: Types, target: Ref) -> Any:
     return _vector(types[0], [copy_value(entry[0]) for entry in target.get()[0]])
 
 
 @vec_map.function("public fun into_keys_values<K, V>(VecMap<K, V>): (vector<K>, vector<V>)")
-def into_keys_values(_execution: Execution, types: Types, target: Any) -> tuple[Any, Any]:
+def _into_keys_values(_execution: Execution, types: Types, target: Any) -> tuple[Any, Any]:
     entries = target[0]
     return _vector(types[0], [e[0] for e in entries]), _vector(types[1], [e[1] for e in entries])
 
 
 @vec_map.function("public fun get_idx<K, V>(&VecMap<K, V>, &K): u64")
-def get_idx(_execution: Execution, _types: Types, target: Ref, key: Ref) -> int:
+def _get_idx(_execution: Execution, _types: Types, target: Ref, key: Ref) -> int:
     return _position(target.get()[0], key.get())
 
 
 @vec_map.function("public fun get_entry_by_idx<K, V>(&VecMap<K, V>, u64): (&K, &V)")
 @vec_map.function("public fun get_entry_by_idx_mut<K, V>(&mut VecMap<K, V>, u64): (&K, &mut V)")
-def get_entry_by_idx(_execution: Execution, _types: Types, target: Ref, position: int) -> tuple[Ref, Ref]:
+def _get_entry_by_idx(_execution: Execution, _types: Types, target: Ref, position: int) -> tuple[Ref, Ref]:
     entries = target.get()[0]
     if position >= len(entries):
         raise AbortError(INDEX_OUT_OF_BOUNDS)
@@ -120,39 +120,39 @@ def get_entry_by_idx(_execution: Execution, _types: Types, target: Ref, position
 
 
 @vec_set.function("public fun empty<K>(): VecSet<K>")
-def set_empty(_execution: Execution, types: Types) -> Any:
+def _set_empty(_execution: Execution, types: Types) -> Any:
     return [_vector(types[0], [])]
 
 
 @vec_set.function("public fun singleton<K>(K): VecSet<K>")
-def set_singleton(_execution: Execution, types: Types, key: Any) -> Any:
+def _set_singleton(_execution: Execution, types: Types, key: Any) -> Any:
     return [_vector(types[0], [key])]
 
 
 @vec_set.function("public fun insert<K>(&mut VecSet<K>, K)")
-def set_insert(_execution: Execution, _types: Types, target: Ref, key: Any) -> None:
+def _set_insert(_execution: Execution, _types: Types, target: Ref, key: Any) -> None:
     if key in target.get()[0]:
         raise AbortError(KEY_EXISTS)
     target.get()[0].append(key)
 
 
 @vec_set.function("public fun remove<K>(&mut VecSet<K>, &K)")
-def set_remove(_execution: Execution, _types: Types, target: Ref, key: Ref) -> None:
+def _set_remove(_execution: Execution, _types: Types, target: Ref, key: Ref) -> None:
     if key.get() not in target.get()[0]:
         raise AbortError(KEY_MISSING)
     target.get()[0].remove(key.get())
 
 
 @vec_set.function("public fun contains<K>(&VecSet<K>, &K): bool")
-def set_contains(_execution: Execution, _types: Types, target: Ref, key: Ref) -> bool:
+def _set_contains(_execution: Execution, _types: Types, target: Ref, key: Ref) -> bool:
     return key.get() in target.get()[0]
 
 
 @vec_set.function("public fun keys<K>(&VecSet<K>): &vector<K>")
-def set_keys(_execution: Execution, _types: Types, target: Ref) -> Ref:
+def _set_keys(_execution: Execution, _types: Types, target: Ref) -> Ref:
     return Ref(target.get(), 0)
 
 
 @vec_set.function("public fun into_keys<K>(VecSet<K>): vector<K>")
-def set_into_keys(_execution: Execution, _types: Types, target: Any) -> Any:
+def _set_into_keys(_execution: Execution, _types: Types, target: Any) -> Any:
     return target[0]

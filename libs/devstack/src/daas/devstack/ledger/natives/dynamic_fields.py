@@ -40,23 +40,23 @@ def _present(reference: Ref | None) -> Ref:
 
 
 @dynamic_field.function("public fun add<K, V>(&mut UID, K, V)")
-def add(execution: Execution, types: Types, uid: Ref, key: Any, value: Any) -> None:
+def _add(execution: Execution, types: Types, uid: Ref, key: Any, value: Any) -> None:
     execution.add_field(_uid(uid), types[0], key, types[1], value)
 
 
 @dynamic_field.function("public fun borrow<K, V>(&UID, K): &V")
 @dynamic_field.function("public fun borrow_mut<K, V>(&mut UID, K): &mut V")
-def borrow(execution: Execution, types: Types, uid: Ref, key: Any) -> Ref:
+def _borrow(execution: Execution, types: Types, uid: Ref, key: Any) -> Ref:
     return _present(execution.field(_uid(uid), types[0], key, types[1]))
 
 
 @dynamic_field.function("public fun remove<K, V>(&mut UID, K): V")
-def remove(execution: Execution, types: Types, uid: Ref, key: Any) -> Any:
+def _remove(execution: Execution, types: Types, uid: Ref, key: Any) -> Any:
     return execution.remove_field(_uid(uid), types[0], key, types[1])
 
 
 @dynamic_field.function("public fun remove_if_exists<K, V>(&mut UID, K): 0x1::option::Option<V>")
-def remove_if_exists(execution: Execution, types: Types, uid: Ref, key: Any) -> Any:
+def _remove_if_exists(execution: Execution, types: Types, uid: Ref, key: Any) -> Any:
     if not execution.has_field(_uid(uid), types[0], key):
         return [bytearray() if types[1] == "u8" else []]
     value = execution.remove_field(_uid(uid), types[0], key, types[1])
@@ -64,12 +64,12 @@ def remove_if_exists(execution: Execution, types: Types, uid: Ref, key: Any) -> 
 
 
 @dynamic_field.function("public fun exists_<K>(&UID, K): bool")
-def exists(execution: Execution, types: Types, uid: Ref, key: Any) -> bool:
+def _exists(execution: Execution, types: Types, uid: Ref, key: Any) -> bool:
     return execution.has_field(_uid(uid), types[0], key)
 
 
 @dynamic_field.function("public fun exists_with_type<K, V>(&UID, K): bool")
-def exists_with_type(execution: Execution, types: Types, uid: Ref, key: Any) -> bool:
+def _exists_with_type(execution: Execution, types: Types, uid: Ref, key: Any) -> bool:
     return execution.has_field(_uid(uid), types[0], key, types[1])
 
 
@@ -104,37 +104,37 @@ def _remove_object(execution: Execution, parent: bytes, types: Types, key: Any) 
 
 
 @dynamic_object_field.function("public fun add<K, V>(&mut UID, K, V)")
-def add_object(execution: Execution, types: Types, uid: Ref, key: Any, value: Any) -> None:
+def _field_add_object(execution: Execution, types: Types, uid: Ref, key: Any, value: Any) -> None:
     _add_object(execution, _uid(uid), types, key, value)
 
 
 @dynamic_object_field.function("public fun borrow<K, V>(&UID, K): &V")
 @dynamic_object_field.function("public fun borrow_mut<K, V>(&mut UID, K): &mut V")
-def borrow_object(execution: Execution, types: Types, uid: Ref, key: Any) -> Ref:
+def _borrow_object(execution: Execution, types: Types, uid: Ref, key: Any) -> Ref:
     found = _object(execution, _uid(uid), types, key)
     return _present(found[1] if found else None)
 
 
 @dynamic_object_field.function("public fun remove<K, V>(&mut UID, K): V")
-def remove_object(execution: Execution, types: Types, uid: Ref, key: Any) -> Any:
+def _field_remove_object(execution: Execution, types: Types, uid: Ref, key: Any) -> Any:
     return _remove_object(execution, _uid(uid), types, key)
 
 
 @dynamic_object_field.function("public fun exists_<K>(&UID, K): bool")
-def exists_object(execution: Execution, types: Types, uid: Ref, key: Any) -> bool:
+def _exists_object(execution: Execution, types: Types, uid: Ref, key: Any) -> bool:
     return execution.has_field(_uid(uid), _wrapper(types[0]), [key])
 
 
 @table.function("public fun new<K, V>(&mut TxContext): Table<K, V>")
 @object_table.function("public fun new<K, V>(&mut TxContext): ObjectTable<K, V>")
 @bag.function("public fun new(&mut TxContext): Bag")
-def new(execution: Execution, _types: Types, _context: Ref) -> Any:
+def _new(execution: Execution, _types: Types, _context: Ref) -> Any:
     return [[[execution.fresh_id()]], 0]
 
 
 @table.function("public fun add<K, V>(&mut Table<K, V>, K, V)")
 @bag.function("public fun add<K, V>(&mut Bag, K, V)")
-def table_add(execution: Execution, types: Types, target: Ref, key: Any, value: Any) -> None:
+def _table_add(execution: Execution, types: Types, target: Ref, key: Any, value: Any) -> None:
     execution.add_field(_parent(target), types[0], key, types[1], value)
     target.get()[1] += 1
 
@@ -143,81 +143,81 @@ def table_add(execution: Execution, types: Types, target: Ref, key: Any, value: 
 @table.function("public fun borrow_mut<K, V>(&mut Table<K, V>, K): &mut V")
 @bag.function("public fun borrow<K, V>(&Bag, K): &V")
 @bag.function("public fun borrow_mut<K, V>(&mut Bag, K): &mut V")
-def table_borrow(execution: Execution, types: Types, target: Ref, key: Any) -> Ref:
+def _table_borrow(execution: Execution, types: Types, target: Ref, key: Any) -> Ref:
     return _present(execution.field(_parent(target), types[0], key, types[1]))
 
 
 @table.function("public fun remove<K, V>(&mut Table<K, V>, K): V")
 @bag.function("public fun remove<K, V>(&mut Bag, K): V")
-def table_remove(execution: Execution, types: Types, target: Ref, key: Any) -> Any:
+def _table_remove(execution: Execution, types: Types, target: Ref, key: Any) -> Any:
     value = execution.remove_field(_parent(target), types[0], key, types[1])
     target.get()[1] -= 1
     return value
 
 
 @table.function("public fun contains<K, V>(&Table<K, V>, K): bool")
-def table_contains(execution: Execution, types: Types, target: Ref, key: Any) -> bool:
+def _table_contains(execution: Execution, types: Types, target: Ref, key: Any) -> bool:
     return execution.has_field(_parent(target), types[0], key, types[1])
 
 
 @bag.function("public fun contains<K>(&Bag, K): bool")
-def bag_contains(execution: Execution, types: Types, target: Ref, key: Any) -> bool:
+def _bag_contains(execution: Execution, types: Types, target: Ref, key: Any) -> bool:
     return execution.has_field(_parent(target), types[0], key)
 
 
 @bag.function("public fun contains_with_type<K, V>(&Bag, K): bool")
-def bag_contains_with_type(execution: Execution, types: Types, target: Ref, key: Any) -> bool:
+def _bag_contains_with_type(execution: Execution, types: Types, target: Ref, key: Any) -> bool:
     return execution.has_field(_parent(target), types[0], key, types[1])
 
 
 @table.function("public fun length<K, V>(&Table<K, V>): u64")
 @object_table.function("public fun length<K, V>(&ObjectTable<K, V>): u64")
 @bag.function("public fun length(&Bag): u64")
-def length(_execution: Execution, _types: Types, target: Ref) -> Any:
+def _length(_execution: Execution, _types: Types, target: Ref) -> Any:
     return target.get()[1]
 
 
 @table.function("public fun is_empty<K, V>(&Table<K, V>): bool")
 @object_table.function("public fun is_empty<K, V>(&ObjectTable<K, V>): bool")
 @bag.function("public fun is_empty(&Bag): bool")
-def is_empty(_execution: Execution, _types: Types, target: Ref) -> bool:
+def _is_empty(_execution: Execution, _types: Types, target: Ref) -> bool:
     return bool(target.get()[1] == 0)
 
 
 @table.function("public fun destroy_empty<K, V>(Table<K, V>)")
 @object_table.function("public fun destroy_empty<K, V>(ObjectTable<K, V>)")
 @bag.function("public fun destroy_empty(Bag)")
-def destroy_empty(execution: Execution, _types: Types, target: Any) -> None:
+def _destroy_empty(execution: Execution, _types: Types, target: Any) -> None:
     if target[1]:
         raise AbortError(NOT_EMPTY)
     execution.delete_id(target[0][0][0])
 
 
 @table.function("public fun drop<K, V>(Table<K, V>)")
-def drop(execution: Execution, _types: Types, target: Any) -> None:
+def _drop(execution: Execution, _types: Types, target: Any) -> None:
     execution.delete_id(target[0][0][0])
 
 
 @object_table.function("public fun add<K, V>(&mut ObjectTable<K, V>, K, V)")
-def object_table_add(execution: Execution, types: Types, target: Ref, key: Any, value: Any) -> None:
+def _object_table_add(execution: Execution, types: Types, target: Ref, key: Any, value: Any) -> None:
     _add_object(execution, _parent(target), types, key, value)
     target.get()[1] += 1
 
 
 @object_table.function("public fun borrow<K, V>(&ObjectTable<K, V>, K): &V")
 @object_table.function("public fun borrow_mut<K, V>(&mut ObjectTable<K, V>, K): &mut V")
-def object_table_borrow(execution: Execution, types: Types, target: Ref, key: Any) -> Ref:
+def _object_table_borrow(execution: Execution, types: Types, target: Ref, key: Any) -> Ref:
     found = _object(execution, _parent(target), types, key)
     return _present(found[1] if found else None)
 
 
 @object_table.function("public fun remove<K, V>(&mut ObjectTable<K, V>, K): V")
-def object_table_remove(execution: Execution, types: Types, target: Ref, key: Any) -> Any:
+def _object_table_remove(execution: Execution, types: Types, target: Ref, key: Any) -> Any:
     value = _remove_object(execution, _parent(target), types, key)
     target.get()[1] -= 1
     return value
 
 
 @object_table.function("public fun contains<K, V>(&ObjectTable<K, V>, K): bool")
-def object_table_contains(execution: Execution, types: Types, target: Ref, key: Any) -> bool:
+def _object_table_contains(execution: Execution, types: Types, target: Ref, key: Any) -> bool:
     return execution.has_field(_parent(target), _wrapper(types[0]), [key])

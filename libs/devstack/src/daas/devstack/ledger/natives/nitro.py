@@ -28,7 +28,7 @@ nitro = framework_module("sui::nitro_attestation")
 
 
 @nitro.function("entry fun load_nitro_attestation(vector<u8>, &Clock): NitroAttestationDocument")
-def load_nitro_attestation(execution: Execution, _types: Types, document: bytearray, clock: Ref) -> Any:
+def _load_nitro_attestation(execution: Execution, _types: Types, document: bytearray, clock: Ref) -> Any:
     # Imported at first use: the certificate machinery costs memory that most ledgers never need.
     from daas.attestation import (  # noqa: PLC0415
         UNCHECKED,
@@ -98,10 +98,10 @@ for _index, (_name, _result) in enumerate(
 
 
 @nitro.function("public fun index(&PCREntry): u8")
-def index(_execution: Execution, _types: Types, entry: Ref) -> Any:
+def _pcr_index(_execution: Execution, _types: Types, entry: Ref) -> Any:
     return entry.get()[0]
 
 
 @nitro.function("public fun value(&PCREntry): &vector<u8>")
-def value(_execution: Execution, _types: Types, entry: Ref) -> Ref:
+def _pcr_value(_execution: Execution, _types: Types, entry: Ref) -> Ref:
     return Ref(entry.get(), 1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from daas.devstack.ledger.natives.registry import AbortError, Ref
 from daas.devstack.ledger.natives.structs import framework_module
-from daas.devstack.ledger.type_tags import ADDRESS_LENGTH, Type
+from daas.devstack.ledger.type_tags import ADDRESS_LENGTH, Datatype, Type
 
 if TYPE_CHECKING:
     from daas.devstack.ledger.execution import Execution
@@ -29,122 +29,122 @@ def object_id(reference: Ref) -> bytes:
 
 
 @object_.function("public fun new(&mut TxContext): UID")
-def new(execution: Execution, _types: Types, _context: Ref) -> Any:
+def _new(execution: Execution, _types: Types, _context: Ref) -> Any:
     return [[execution.fresh_id()]]
 
 
 @object_.function("public fun delete(UID)")
-def delete(execution: Execution, _types: Types, uid: Any) -> None:
+def _delete(execution: Execution, _types: Types, uid: Any) -> None:
     execution.delete_id(uid[0][0])
 
 
 @object_.function("public fun id<T>(&T): ID")
-def id_(_execution: Execution, _types: Types, reference: Ref) -> Any:
+def _id_(_execution: Execution, _types: Types, reference: Ref) -> Any:
     return [object_id(reference)]
 
 
 @object_.function("public fun borrow_id<T>(&T): &ID")
-def borrow_id(_execution: Execution, _types: Types, reference: Ref) -> Ref:
+def _borrow_id(_execution: Execution, _types: Types, reference: Ref) -> Ref:
     return Ref(reference.get()[0], 0)
 
 
 @object_.function("public fun id_address<T>(&T): address")
-def id_address(_execution: Execution, _types: Types, reference: Ref) -> bytes:
+def _id_address(_execution: Execution, _types: Types, reference: Ref) -> bytes:
     return object_id(reference)
 
 
 @object_.function("public fun id_bytes<T>(&T): vector<u8>")
-def id_bytes(_execution: Execution, _types: Types, reference: Ref) -> bytearray:
+def _id_bytes(_execution: Execution, _types: Types, reference: Ref) -> bytearray:
     return bytearray(object_id(reference))
 
 
 @object_.function("public fun id_to_bytes(&ID): vector<u8>")
-def id_to_bytes(_execution: Execution, _types: Types, reference: Ref) -> bytearray:
+def _id_to_bytes(_execution: Execution, _types: Types, reference: Ref) -> bytearray:
     return bytearray(reference.get()[0])
 
 
 @object_.function("public fun id_to_address(&ID): address")
-def id_to_address(_execution: Execution, _types: Types, reference: Ref) -> Any:
+def _id_to_address(_execution: Execution, _types: Types, reference: Ref) -> Any:
     return reference.get()[0]
 
 
 @object_.function("public fun id_from_bytes(vector<u8>): ID")
-def id_from_bytes(_execution: Execution, _types: Types, data: bytearray) -> Any:
+def _id_from_bytes(_execution: Execution, _types: Types, data: bytearray) -> Any:
     return [_address_of(data)]
 
 
 @object_.function("public fun id_from_address(address): ID")
-def id_from_address(_execution: Execution, _types: Types, value: bytes) -> Any:
+def _id_from_address(_execution: Execution, _types: Types, value: bytes) -> Any:
     return [value]
 
 
 @object_.function("public fun uid_as_inner(&UID): &ID")
-def uid_as_inner(_execution: Execution, _types: Types, uid: Ref) -> Ref:
+def _uid_as_inner(_execution: Execution, _types: Types, uid: Ref) -> Ref:
     return Ref(uid.get(), 0)
 
 
 @object_.function("public fun uid_to_inner(&UID): ID")
-def uid_to_inner(_execution: Execution, _types: Types, uid: Ref) -> Any:
+def _uid_to_inner(_execution: Execution, _types: Types, uid: Ref) -> Any:
     return [uid.get()[0][0]]
 
 
 @object_.function("public fun uid_to_bytes(&UID): vector<u8>")
-def uid_to_bytes(_execution: Execution, _types: Types, uid: Ref) -> bytearray:
+def _uid_to_bytes(_execution: Execution, _types: Types, uid: Ref) -> bytearray:
     return bytearray(uid.get()[0][0])
 
 
 @object_.function("public fun uid_to_address(&UID): address")
-def uid_to_address(_execution: Execution, _types: Types, uid: Ref) -> Any:
+def _uid_to_address(_execution: Execution, _types: Types, uid: Ref) -> Any:
     return uid.get()[0][0]
 
 
 @tx_context.function("public fun sender(&TxContext): address")
-def sender(execution: Execution, _types: Types, _context: Ref) -> bytes:
+def _sender(execution: Execution, _types: Types, _context: Ref) -> bytes:
     return execution.sender
 
 
 @tx_context.function("public fun digest(&TxContext): &vector<u8>")
-def digest(execution: Execution, _types: Types, _context: Ref) -> Ref:
+def _digest(execution: Execution, _types: Types, _context: Ref) -> Ref:
     return Ref([bytearray(execution.digest)], 0)
 
 
 @tx_context.function("public fun epoch(&TxContext): u64")
-def epoch(execution: Execution, _types: Types, _context: Ref) -> int:
+def _epoch(execution: Execution, _types: Types, _context: Ref) -> int:
     return execution.epoch
 
 
 @tx_context.function("public fun epoch_timestamp_ms(&TxContext): u64")
-def epoch_timestamp_ms(execution: Execution, _types: Types, _context: Ref) -> int:
+def _epoch_timestamp_ms(execution: Execution, _types: Types, _context: Ref) -> int:
     return execution.epoch_start_ms
 
 
 @tx_context.function("public fun sponsor(&TxContext): 0x1::option::Option<address>")
-def sponsor(execution: Execution, _types: Types, _context: Ref) -> Any:
+def _sponsor(execution: Execution, _types: Types, _context: Ref) -> Any:
     return [[execution.sponsor]] if execution.sponsor else [[]]
 
 
 @tx_context.function("public fun reference_gas_price(&TxContext): u64")
-def reference_gas_price(execution: Execution, _types: Types, _context: Ref) -> int:
+def _reference_gas_price(execution: Execution, _types: Types, _context: Ref) -> int:
     return execution.gas_price
 
 
 @tx_context.function("public fun gas_price(&TxContext): u64")
-def gas_price(execution: Execution, _types: Types, _context: Ref) -> int:
+def _gas_price(execution: Execution, _types: Types, _context: Ref) -> int:
     return execution.gas_price
 
 
 @tx_context.function("public fun fresh_object_address(&mut TxContext): address")
-def fresh_object_address(execution: Execution, _types: Types, _context: Ref) -> bytes:
+def _fresh_object_address(execution: Execution, _types: Types, _context: Ref) -> bytes:
     return execution.fresh_id()
 
 
 @clock.function("public fun timestamp_ms(&Clock): u64")
-def timestamp_ms(_execution: Execution, _types: Types, reference: Ref) -> Any:
+def _timestamp_ms(_execution: Execution, _types: Types, reference: Ref) -> Any:
     return reference.get()[1]
 
 
 @event.function("public fun emit<T>(T)")
-def emit(execution: Execution, types: Types, value: Any) -> None:
+def _emit(execution: Execution, types: Types, value: Any) -> None:
     execution.emit(types[0], value)
 
 
@@ -155,56 +155,51 @@ def _address_of(data: bytes | bytearray) -> bytes:
 
 
 @address.function("public fun from_bytes(vector<u8>): address")
-def from_bytes(_execution: Execution, _types: Types, data: bytearray) -> bytes:
+def _from_bytes(_execution: Execution, _types: Types, data: bytearray) -> bytes:
     return _address_of(data)
 
 
 @address.function("public fun to_bytes(address): vector<u8>")
-def to_bytes(_execution: Execution, _types: Types, value: bytes) -> bytearray:
+def _to_bytes(_execution: Execution, _types: Types, value: bytes) -> bytearray:
     return bytearray(value)
 
 
 @address.function("public fun to_u256(address): u256")
-def to_u256(_execution: Execution, _types: Types, value: bytes) -> int:
+def _to_u256(_execution: Execution, _types: Types, value: bytes) -> int:
     return int.from_bytes(value, "big")
 
 
 @address.function("public fun from_u256(u256): address")
-def from_u256(_execution: Execution, _types: Types, value: int) -> bytes:
+def _from_u256(_execution: Execution, _types: Types, value: int) -> bytes:
     return value.to_bytes(ADDRESS_LENGTH, "big")
 
 
 @address.function("public fun length(): u64")
-def length(_execution: Execution, _types: Types) -> int:
+def _length(_execution: Execution, _types: Types) -> int:
     return ADDRESS_LENGTH
 
 
 @package.function("public fun upgrade_package(&UpgradeCap): ID")
-def upgrade_package(_execution: Execution, _types: Types, cap: Ref) -> Any:
+def _upgrade_package(_execution: Execution, _types: Types, cap: Ref) -> Any:
     return [cap.get()[1][0]]
 
 
 @package.function("public fun version(&UpgradeCap): u64")
-def version(_execution: Execution, _types: Types, cap: Ref) -> Any:
+def _version(_execution: Execution, _types: Types, cap: Ref) -> Any:
     return cap.get()[2]
 
 
 @package.function("public fun upgrade_policy(&UpgradeCap): u8")
-def upgrade_policy(_execution: Execution, _types: Types, cap: Ref) -> Any:
+def _upgrade_policy(_execution: Execution, _types: Types, cap: Ref) -> Any:
     return cap.get()[3]
 
 
 @package.function("public entry fun make_immutable(UpgradeCap)")
-def make_immutable(execution: Execution, _types: Types, cap: Any) -> None:
+def _make_immutable(execution: Execution, _types: Types, cap: Any) -> None:
     execution.delete_id(cap[0][0][0])
 
 
 @sui_types.function("public fun is_one_time_witness<T>(&T): bool")
-def is_one_time_witness(execution: Execution, types: Types, _witness: Ref) -> bool:
+def _is_one_time_witness(execution: Execution, types: Types, _witness: Ref) -> bool:
     (kind,) = types
-    return (
-        not isinstance(kind, str)
-        and hasattr(kind, "module")
-        and kind.name == kind.module.upper()
-        and execution.program.abilities(kind) == 2
-    )
+    return isinstance(kind, Datatype) and kind.name == kind.module.upper() and execution.program.abilities(kind) == 2

@@ -25,7 +25,7 @@ type_name = framework_module("std::type_name")
 
 @std_bcs.function("public fun to_bytes<T>(&T): vector<u8>")
 @sui_bcs.function("public fun to_bytes<T>(&T): vector<u8>")
-def to_bytes(execution: Execution, types: Types, value: Ref) -> bytearray:
+def _to_bytes(execution: Execution, types: Types, value: Ref) -> bytearray:
     encoded = execution.codec.encode(types[0], value.get())
     execution.meter.charge(len(encoded) * 0.002)
     return bytearray(encoded)
@@ -35,12 +35,12 @@ def to_bytes(execution: Execution, types: Types, value: Ref) -> bytearray:
 
 
 @sui_bcs.function("public fun new(vector<u8>): BCS")
-def new(_execution: Execution, _types: Types, data: bytearray) -> Any:
+def _new(_execution: Execution, _types: Types, data: bytearray) -> Any:
     return [data[::-1]]
 
 
 @sui_bcs.function("public fun into_remainder_bytes(BCS): vector<u8>")
-def into_remainder_bytes(_execution: Execution, _types: Types, reader: Any) -> bytearray:
+def _into_remainder_bytes(_execution: Execution, _types: Types, reader: Any) -> bytearray:
     rest: bytearray = reader[0][::-1]
     return rest
 
@@ -66,12 +66,12 @@ for _name, _length in (("u8", 1), ("u16", 2), ("u32", 4), ("u64", 8), ("u128", 1
 
 
 @sui_bcs.function("public fun peel_address(&mut BCS): address")
-def peel_address(_execution: Execution, _types: Types, reader: Ref) -> bytes:
+def _peel_address(_execution: Execution, _types: Types, reader: Ref) -> bytes:
     return _take(reader, 32)
 
 
 @sui_bcs.function("public fun peel_bool(&mut BCS): bool")
-def peel_bool(_execution: Execution, _types: Types, reader: Ref) -> bool:
+def _peel_bool(_execution: Execution, _types: Types, reader: Ref) -> bool:
     (byte,) = _take(reader, 1)
     if byte > 1:
         raise AbortError(NOT_BOOL)
@@ -90,27 +90,27 @@ def _length_of(reader: Ref) -> int:
 
 
 @sui_bcs.function("public fun peel_vec_length(&mut BCS): u64")
-def peel_vec_length(_execution: Execution, _types: Types, reader: Ref) -> int:
+def _peel_vec_length(_execution: Execution, _types: Types, reader: Ref) -> int:
     return _length_of(reader)
 
 
 @sui_bcs.function("public fun peel_vec_u8(&mut BCS): vector<u8>")
-def peel_vec_u8(_execution: Execution, _types: Types, reader: Ref) -> bytearray:
+def _peel_vec_u8(_execution: Execution, _types: Types, reader: Ref) -> bytearray:
     return bytearray(_take(reader, _length_of(reader)))
 
 
 @sui_bcs.function("public fun peel_vec_vec_u8(&mut BCS): vector<vector<u8>>")
-def peel_vec_vec_u8(_execution: Execution, _types: Types, reader: Ref) -> list[bytearray]:
+def _peel_vec_vec_u8(_execution: Execution, _types: Types, reader: Ref) -> list[bytearray]:
     return [bytearray(_take(reader, _length_of(reader))) for _ in range(_length_of(reader))]
 
 
 @sui_bcs.function("public fun peel_vec_address(&mut BCS): vector<address>")
-def peel_vec_address(_execution: Execution, _types: Types, reader: Ref) -> list[bytes]:
+def _peel_vec_address(_execution: Execution, _types: Types, reader: Ref) -> list[bytes]:
     return [_take(reader, 32) for _ in range(_length_of(reader))]
 
 
 @sui_bcs.function("public fun peel_vec_u64(&mut BCS): vector<u64>")
-def peel_vec_u64(_execution: Execution, _types: Types, reader: Ref) -> list[int]:
+def _peel_vec_u64(_execution: Execution, _types: Types, reader: Ref) -> list[int]:
     return [int.from_bytes(_take(reader, 8), "little") for _ in range(_length_of(reader))]
 
 
@@ -122,16 +122,16 @@ def _type_text(type_: Type) -> bytearray:
 @type_name.function("public fun get_with_original_ids<T>(): TypeName")
 @type_name.function("public fun with_defining_ids<T>(): TypeName")
 @type_name.function("public fun with_original_ids<T>(): TypeName")
-def get(_execution: Execution, types: Types) -> Any:
+def _get(_execution: Execution, types: Types) -> Any:
     return [[_type_text(types[0])]]
 
 
 @type_name.function("public fun into_string(TypeName): AsciiString")
-def into_string(_execution: Execution, _types: Types, name: Any) -> Any:
+def _into_string(_execution: Execution, _types: Types, name: Any) -> Any:
     return name[0]
 
 
 @type_name.function("public fun as_string(&TypeName): &AsciiString")
 @type_name.function("public fun borrow_string(&TypeName): &AsciiString")
-def as_string(_execution: Execution, _types: Types, name: Ref) -> Ref:
+def _as_string(_execution: Execution, _types: Types, name: Ref) -> Ref:
     return Ref(name.get(), 0)

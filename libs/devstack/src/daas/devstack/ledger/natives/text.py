@@ -29,24 +29,24 @@ def _is_utf8(data: bytes | bytearray) -> bool:
 
 
 @string.function("public fun utf8(vector<u8>): String")
-def utf8(_execution: Execution, _types: Types, data: bytearray) -> Any:
+def _utf8(_execution: Execution, _types: Types, data: bytearray) -> Any:
     if not _is_utf8(data):
         raise AbortError(INVALID_UTF8)
     return [data]
 
 
 @string.function("public fun try_utf8(vector<u8>): 0x1::option::Option<String>")
-def try_utf8(_execution: Execution, _types: Types, data: bytearray) -> Any:
+def _try_utf8(_execution: Execution, _types: Types, data: bytearray) -> Any:
     return [[[data]]] if _is_utf8(data) else [[]]
 
 
 @string.function("public fun from_ascii(AsciiString): String")
-def from_ascii(_execution: Execution, _types: Types, text: Any) -> Any:
+def _from_ascii(_execution: Execution, _types: Types, text: Any) -> Any:
     return text
 
 
 @string.function("public fun to_ascii(String): AsciiString")
-def to_ascii(_execution: Execution, _types: Types, text: Any) -> Any:
+def _to_ascii(_execution: Execution, _types: Types, text: Any) -> Any:
     if not text[0].isascii():
         raise AbortError(INVALID_ASCII)
     return text
@@ -55,43 +55,43 @@ def to_ascii(_execution: Execution, _types: Types, text: Any) -> Any:
 @string.function("public fun as_bytes(&String): &vector<u8>")
 @string.function("public fun bytes(&String): &vector<u8>")
 @ascii_module.function("public fun as_bytes(&AsciiString): &vector<u8>")
-def as_bytes(_execution: Execution, _types: Types, text: Ref) -> Ref:
+def _as_bytes(_execution: Execution, _types: Types, text: Ref) -> Ref:
     return Ref(text.get(), 0)
 
 
 @string.function("public fun into_bytes(String): vector<u8>")
 @ascii_module.function("public fun into_bytes(AsciiString): vector<u8>")
-def into_bytes(_execution: Execution, _types: Types, text: Any) -> Any:
+def _into_bytes(_execution: Execution, _types: Types, text: Any) -> Any:
     return text[0]
 
 
 @string.function("public fun is_empty(&String): bool")
 @ascii_module.function("public fun is_empty(&AsciiString): bool")
-def is_empty(_execution: Execution, _types: Types, text: Ref) -> bool:
+def _is_empty(_execution: Execution, _types: Types, text: Ref) -> bool:
     return not text.get()[0]
 
 
 @string.function("public fun length(&String): u64")
 @ascii_module.function("public fun length(&AsciiString): u64")
-def length(_execution: Execution, _types: Types, text: Ref) -> int:
+def _length(_execution: Execution, _types: Types, text: Ref) -> int:
     return len(text.get()[0])
 
 
 @string.function("public fun append(&mut String, String)")
 @ascii_module.function("public fun append(&mut AsciiString, AsciiString)")
-def append(_execution: Execution, _types: Types, text: Ref, other: Any) -> None:
+def _append(_execution: Execution, _types: Types, text: Ref, other: Any) -> None:
     text.get()[0].extend(other[0])
 
 
 @string.function("public fun append_utf8(&mut String, vector<u8>)")
-def append_utf8(_execution: Execution, _types: Types, text: Ref, data: bytearray) -> None:
+def _append_utf8(_execution: Execution, _types: Types, text: Ref, data: bytearray) -> None:
     if not _is_utf8(data):
         raise AbortError(INVALID_UTF8)
     text.get()[0].extend(data)
 
 
 @string.function("public fun substring(&String, u64, u64): String")
-def substring(_execution: Execution, _types: Types, text: Ref, start: int, end: int) -> Any:
+def _substring(_execution: Execution, _types: Types, text: Ref, start: int, end: int) -> Any:
     data = text.get()[0]
     piece = data[start:end]
     if not start <= end <= len(data) or not _is_utf8(data[:start]) or not _is_utf8(piece):
@@ -100,19 +100,19 @@ def substring(_execution: Execution, _types: Types, text: Ref, start: int, end: 
 
 
 @string.function("public fun index_of(&String, &String): u64")
-def index_of(_execution: Execution, _types: Types, text: Ref, wanted: Ref) -> int:
+def _index_of(_execution: Execution, _types: Types, text: Ref, wanted: Ref) -> int:
     data = text.get()[0]
     found = data.find(wanted.get()[0])
     return len(data) if found < 0 else found
 
 
 @ascii_module.function("public fun string(vector<u8>): AsciiString")
-def ascii_string(_execution: Execution, _types: Types, data: bytearray) -> Any:
+def _ascii_string(_execution: Execution, _types: Types, data: bytearray) -> Any:
     if not data.isascii():
         raise AbortError(INVALID_ASCII)
     return [data]
 
 
 @ascii_module.function("public fun try_string(vector<u8>): 0x1::option::Option<AsciiString>")
-def try_ascii_string(_execution: Execution, _types: Types, data: bytearray) -> Any:
+def _try_ascii_string(_execution: Execution, _types: Types, data: bytearray) -> Any:
     return [[[data]]] if data.isascii() else [[]]

@@ -21,13 +21,13 @@ transfer_module = framework_module("sui::transfer")
 
 @transfer_module.function("public fun transfer<T>(T, address)")
 @transfer_module.function("public fun public_transfer<T>(T, address)")
-def transfer(execution: Execution, types: Types, value: Any, recipient: bytes) -> None:
+def _transfer(execution: Execution, types: Types, value: Any, recipient: bytes) -> None:
     execution.place(types[0], value, Owner("address", recipient))
 
 
 @transfer_module.function("public fun share_object<T>(T)")
 @transfer_module.function("public fun public_share_object<T>(T)")
-def share_object(execution: Execution, types: Types, value: Any) -> None:
+def _share_object(execution: Execution, types: Types, value: Any) -> None:
     object_id = value[0][0][0]
     if object_id not in execution.new_ids and object_id not in execution.shared_inputs:
         raise AbortError(SHARED_NOT_NEW)
@@ -36,5 +36,5 @@ def share_object(execution: Execution, types: Types, value: Any) -> None:
 
 @transfer_module.function("public fun freeze_object<T>(T)")
 @transfer_module.function("public fun public_freeze_object<T>(T)")
-def freeze_object(execution: Execution, types: Types, value: Any) -> None:
+def _freeze_object(execution: Execution, types: Types, value: Any) -> None:
     execution.place(types[0], value, IMMUTABLE)

@@ -32,27 +32,27 @@ def some(type_: Type, value: Any) -> Any:
 
 
 @vector.function("public fun append<T>(&mut vector<T>, vector<T>)")
-def append(_execution: Execution, _types: Types, target: Ref, other: Any) -> None:
+def _append(_execution: Execution, _types: Types, target: Ref, other: Any) -> None:
     target.get().extend(other)
 
 
 @vector.function("public fun reverse<T>(&mut vector<T>)")
-def reverse(_execution: Execution, _types: Types, target: Ref) -> None:
+def _reverse(_execution: Execution, _types: Types, target: Ref) -> None:
     target.get().reverse()
 
 
 @vector.function("public fun is_empty<T>(&vector<T>): bool")
-def is_empty(_execution: Execution, _types: Types, target: Ref) -> bool:
+def _is_empty(_execution: Execution, _types: Types, target: Ref) -> bool:
     return not target.get()
 
 
 @vector.function("public fun contains<T>(&vector<T>, &T): bool")
-def contains(_execution: Execution, _types: Types, target: Ref, item: Ref) -> bool:
+def _contains(_execution: Execution, _types: Types, target: Ref, item: Ref) -> bool:
     return item.get() in target.get()
 
 
 @vector.function("public fun index_of<T>(&vector<T>, &T): (bool, u64)")
-def index_of(_execution: Execution, _types: Types, target: Ref, item: Ref) -> tuple[bool, int]:
+def _index_of(_execution: Execution, _types: Types, target: Ref, item: Ref) -> tuple[bool, int]:
     for position, value in enumerate(target.get()):
         if value == item.get():
             return True, position
@@ -60,26 +60,26 @@ def index_of(_execution: Execution, _types: Types, target: Ref, item: Ref) -> tu
 
 
 @vector.function("public fun singleton<T>(T): vector<T>")
-def singleton(_execution: Execution, types: Types, item: Any) -> Any:
+def _singleton(_execution: Execution, types: Types, item: Any) -> Any:
     return some(types[0], item)[0]
 
 
 @vector.function("public fun remove<T>(&mut vector<T>, u64): T")
-def remove(_execution: Execution, _types: Types, target: Ref, position: int) -> Any:
+def _remove(_execution: Execution, _types: Types, target: Ref, position: int) -> Any:
     if position >= len(target.get()):
         raise AbortError(INDEX_OUT_OF_BOUNDS)
     return target.get().pop(position)
 
 
 @vector.function("public fun insert<T>(&mut vector<T>, T, u64)")
-def insert(_execution: Execution, _types: Types, target: Ref, item: Any, position: int) -> None:
+def _insert(_execution: Execution, _types: Types, target: Ref, item: Any, position: int) -> None:
     if position > len(target.get()):
         raise AbortError(INDEX_OUT_OF_BOUNDS)
     target.get().insert(position, item)
 
 
 @vector.function("public fun swap_remove<T>(&mut vector<T>, u64): T")
-def swap_remove(_execution: Execution, _types: Types, target: Ref, position: int) -> Any:
+def _swap_remove(_execution: Execution, _types: Types, target: Ref, position: int) -> Any:
     items = target.get()
     if not items:
         raise AbortError(INDEX_OUT_OF_BOUNDS)
@@ -90,27 +90,27 @@ def swap_remove(_execution: Execution, _types: Types, target: Ref, position: int
 
 
 @option.function("public fun none<T>(): Option<T>")
-def none(_execution: Execution, types: Types) -> Any:
+def _none(_execution: Execution, types: Types) -> Any:
     return [_empty(types[0])]
 
 
 @option.function("public fun some<T>(T): Option<T>")
-def some_function(_execution: Execution, types: Types, value: Any) -> Any:
+def _some_function(_execution: Execution, types: Types, value: Any) -> Any:
     return some(types[0], value)
 
 
 @option.function("public fun is_none<T>(&Option<T>): bool")
-def is_none(_execution: Execution, _types: Types, target: Ref) -> bool:
+def _is_none(_execution: Execution, _types: Types, target: Ref) -> bool:
     return not target.get()[0]
 
 
 @option.function("public fun is_some<T>(&Option<T>): bool")
-def is_some(_execution: Execution, _types: Types, target: Ref) -> bool:
+def _is_some(_execution: Execution, _types: Types, target: Ref) -> bool:
     return bool(target.get()[0])
 
 
 @option.function("public fun contains<T>(&Option<T>, &T): bool")
-def option_contains(_execution: Execution, _types: Types, target: Ref, item: Ref) -> bool:
+def _option_contains(_execution: Execution, _types: Types, target: Ref, item: Ref) -> bool:
     held = target.get()[0]
     return bool(held) and held[0] == item.get()
 
@@ -123,51 +123,51 @@ def _held(target: Any) -> Any:
 
 @option.function("public fun borrow<T>(&Option<T>): &T")
 @option.function("public fun borrow_mut<T>(&mut Option<T>): &mut T")
-def borrow(_execution: Execution, _types: Types, target: Ref) -> Ref:
+def _borrow(_execution: Execution, _types: Types, target: Ref) -> Ref:
     return Ref(_held(target.get()), 0)
 
 
 @option.function("public fun get_with_default<T>(&Option<T>, T): T")
-def get_with_default(_execution: Execution, _types: Types, target: Ref, default: Any) -> Any:
+def _get_with_default(_execution: Execution, _types: Types, target: Ref, default: Any) -> Any:
     held = target.get()[0]
     return held[0] if held else default
 
 
 @option.function("public fun destroy_with_default<T>(Option<T>, T): T")
-def destroy_with_default(_execution: Execution, _types: Types, target: Any, default: Any) -> Any:
+def _destroy_with_default(_execution: Execution, _types: Types, target: Any, default: Any) -> Any:
     return target[0][0] if target[0] else default
 
 
 @option.function("public fun fill<T>(&mut Option<T>, T)")
-def fill(_execution: Execution, _types: Types, target: Ref, value: Any) -> None:
+def _fill(_execution: Execution, _types: Types, target: Ref, value: Any) -> None:
     if target.get()[0]:
         raise AbortError(OPTION_IS_SET)
     target.get()[0].append(value)
 
 
 @option.function("public fun extract<T>(&mut Option<T>): T")
-def extract(_execution: Execution, _types: Types, target: Ref) -> Any:
+def _extract(_execution: Execution, _types: Types, target: Ref) -> Any:
     return _held(target.get()).pop()
 
 
 @option.function("public fun swap<T>(&mut Option<T>, T): T")
-def swap(_execution: Execution, _types: Types, target: Ref, value: Any) -> Any:
+def _swap(_execution: Execution, _types: Types, target: Ref, value: Any) -> Any:
     held = _held(target.get())
     before, held[0] = held[0], value
     return before
 
 
 @option.function("public fun destroy_some<T>(Option<T>): T")
-def destroy_some(_execution: Execution, _types: Types, target: Any) -> Any:
+def _destroy_some(_execution: Execution, _types: Types, target: Any) -> Any:
     return _held(target)[0]
 
 
 @option.function("public fun destroy_none<T>(Option<T>)")
-def destroy_none(_execution: Execution, _types: Types, target: Any) -> None:
+def _destroy_none(_execution: Execution, _types: Types, target: Any) -> None:
     if target[0]:
         raise AbortError(OPTION_IS_SET)
 
 
 @option.function("public fun to_vec<T>(Option<T>): vector<T>")
-def to_vec(_execution: Execution, _types: Types, target: Any) -> Any:
+def _to_vec(_execution: Execution, _types: Types, target: Any) -> Any:
     return target[0]

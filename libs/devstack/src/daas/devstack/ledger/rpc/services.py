@@ -43,7 +43,7 @@ _PROTOCOL_ATTRIBUTES: Final = {
 PROTOCOL_VERSION: Final = 105
 
 
-class EncodedCodec(CodecBase):
+class EncodedCodec(CodecBase):  # type: ignore[misc]  # grpclib has no types
     """Sends answers that are encoded already; decodes requests with the generated classes."""
 
     __content_subtype__ = "proto"
@@ -76,19 +76,19 @@ class Services:
     def __mapping__(self) -> dict[str, Handler]:
         """Handlers by method path."""
         unary: dict[str, Unary] = {
-            "LedgerService/GetServiceInfo": self.get_service_info,
-            "LedgerService/GetEpoch": self.get_epoch,
-            "LedgerService/GetObject": self.get_object,
-            "LedgerService/BatchGetObjects": self.batch_get_objects,
-            "LedgerService/GetTransaction": self.get_transaction,
-            "LedgerService/BatchGetTransactions": self.batch_get_transactions,
-            "LedgerService/GetCheckpoint": self.get_checkpoint,
-            "StateService/ListOwnedObjects": self.list_owned_objects,
-            "StateService/ListDynamicFields": self.list_dynamic_fields,
-            "StateService/GetBalance": self.get_balance,
-            "MovePackageService/GetFunction": self.get_function,
-            "TransactionExecutionService/SimulateTransaction": self.simulate_transaction,
-            "TransactionExecutionService/ExecuteTransaction": self.execute_transaction,
+            "LedgerService/GetServiceInfo": self._get_service_info,
+            "LedgerService/GetEpoch": self._get_epoch,
+            "LedgerService/GetObject": self._get_object,
+            "LedgerService/BatchGetObjects": self._batch_get_objects,
+            "LedgerService/GetTransaction": self._get_transaction,
+            "LedgerService/BatchGetTransactions": self._batch_get_transactions,
+            "LedgerService/GetCheckpoint": self._get_checkpoint,
+            "StateService/ListOwnedObjects": self._list_owned_objects,
+            "StateService/ListDynamicFields": self._list_dynamic_fields,
+            "StateService/GetBalance": self._get_balance,
+            "MovePackageService/GetFunction": self._get_function,
+            "TransactionExecutionService/SimulateTransaction": self._simulate_transaction,
+            "TransactionExecutionService/ExecuteTransaction": self._execute_transaction,
         }
         handlers = {}
         for path, method in unary.items():
@@ -96,7 +96,7 @@ class Services:
             request, response = getattr(proto, name + "Request"), getattr(proto, name + "Response")
             handlers["/sui.rpc.v2." + path] = Handler(self._unary(method), Cardinality.UNARY_UNARY, request, response)
         handlers["/sui.rpc.v2.SubscriptionService/SubscribeCheckpoints"] = Handler(
-            self.subscribe_checkpoints,
+            self._subscribe_checkpoints,
             Cardinality.UNARY_STREAM,
             proto.SubscribeCheckpointsRequest,
             proto.SubscribeCheckpointsResponse,
@@ -121,7 +121,7 @@ class Services:
 
     # LedgerService
 
-    def get_service_info(self, _request: Any) -> bytes:
+    def _get_service_info(self, _request: Any) -> bytes:
         ledger = self.ledger
         return build(
             proto.GetServiceInfoResponse,
@@ -135,7 +135,7 @@ class Services:
             server=SERVER,
         )
 
-    def get_epoch(self, request: Any) -> bytes:
+    def _get_epoch(self, request: Any) -> bytes:
         if request.epoch:
             raise GRPCError(Status.NOT_FOUND, f"epoch {request.epoch} not found: the simulated ledger stays in epoch 0")
         epoch = build(
@@ -161,7 +161,7 @@ class Services:
             return None
         return prune(proto.Object, object_message(held), mask)
 
-    def get_object(self, request: Any) -> bytes:
+    def _get_object(self, request: Any) -> bytes:
         mask = mask_of(_paths(request), _OBJECT_DEFAULT)
         found = self._object(parse_address(request.object_id or ""), request.version, mask)
         if found is None:
@@ -169,7 +169,7 @@ class Services:
             raise GRPCError(Status.NOT_FOUND, f"Object {request.object_id} not found{where}")
         return build(proto.GetObjectResponse, object=found)
 
-    def batch_get_objects(self, request: Any) -> bytes:
+    def _batch_get_objects(self, request: Any) -> bytes:
         _bounded(len(request.requests))
         mask = mask_of(_paths(request), _OBJECT_DEFAULT)
         results = []
@@ -181,14 +181,14 @@ class Services:
                 results.append(build(proto.GetObjectResult, error=_not_found(f"Object {wanted.object_id} not found")))
         return build(proto.BatchGetObjectsResponse, objects=results)
 
-    def get_transaction(self, request: Any) -> bytes:
+    def _get_transaction(self, request: Any) -> bytes:
         executed = self.ledger.store.executed(unbase58(request.digest or ""))
         if executed is None:
             raise GRPCError(Status.NOT_FOUND, f"Transaction {request.digest} not found")
         mask = mask_of(_paths(request), ("digest",))
         return build(proto.GetTransactionResponse, transaction=prune(proto.ExecutedTransaction, executed, mask))
 
-    def batch_get_transactions(self, request: Any) -> bytes:
+    def _batch_get_transactions(self, request: Any) -> bytes:
         _bounded(len(request.digests))
         mask = mask_of(_paths(request), ("digest",))
         results = []
@@ -201,7 +201,7 @@ class Services:
                 results.append(build(proto.GetTransactionResult, transaction=pruned))
         return build(proto.BatchGetTransactionsResponse, transactions=results)
 
-    def get_checkpoint(self, request: Any) -> bytes:
+    def _get_checkpoint(self, request: Any) -> bytes:
         store = self.ledger.store
         found: Checkpoint | None = self.ledger.latest
         if request.digest:
@@ -223,19 +223,19 @@ class Services:
 
     # StateService
 
-    def list_owned_objects(self, request: Any) -> bytes:
+    def _list_owned_objects(self, request: Any) -> bytes:
         size = _page_size(request.page_size)
         wanted = format_type(parse_type(request.object_type)) if request.object_type else ""
         owner = parse_address(request.owner or "")
         found = self.ledger.store.owned(owner, "address", _token(request.page_token), size + 1, wanted)
-        mask = mask_of(_paths(request), _OBJECT_DEFAULT + ("owner", "object_type"))
+        mask = mask_of(_paths(request), (*_OBJECT_DEFAULT, "owner", "object_type"))
         return build(
             proto.ListOwnedObjectsResponse,
             objects=[prune(proto.Object, object_message(o), mask) for o in found[:size]],
             next_page_token=found[size - 1].id if len(found) > size else None,
         )
 
-    def list_dynamic_fields(self, request: Any) -> bytes:
+    def _list_dynamic_fields(self, request: Any) -> bytes:
         size = _page_size(request.page_size)
         parent = parse_address(request.parent or "")
         found = self.ledger.store.owned(parent, "object", _token(request.page_token), size + 1)
@@ -269,7 +269,7 @@ class Services:
             child_object=object_message(child) if child else None,
         )
 
-    def get_balance(self, request: Any) -> bytes:
+    def _get_balance(self, request: Any) -> bytes:
         coin_type = parse_type(request.coin_type or "0x2::sui::SUI")
         type_tag_bytes(coin_type)  # refuses what is no concrete type
         wanted = format_type(Datatype(*COIN_KEY, (coin_type,)))
@@ -282,7 +282,7 @@ class Services:
 
     # MovePackageService
 
-    def get_function(self, request: Any) -> bytes:
+    def _get_function(self, request: Any) -> bytes:
         package = parse_address(request.package_id or "")
         function = self.ledger.program.function(package, request.module_name or "", request.name or "")
         if function is None:
@@ -292,7 +292,7 @@ class Services:
 
     # TransactionExecutionService
 
-    def execute_transaction(self, request: Any) -> bytes:
+    def _execute_transaction(self, request: Any) -> bytes:
         if request.transaction is None or request.transaction.bcs is None or not request.transaction.bcs.value:
             raise TransactionRefusedError("expected the transaction's BCS", field="transaction.bcs")
         signatures = [s.bcs.value for s in request.signatures if s.bcs is not None and s.bcs.value]
@@ -302,7 +302,7 @@ class Services:
         mask = mask_of(_paths(request), ("effects.status", "checkpoint"))
         return build(proto.ExecuteTransactionResponse, transaction=prune(proto.ExecutedTransaction, executed, mask))
 
-    def simulate_transaction(self, request: Any) -> bytes:
+    def _simulate_transaction(self, request: Any) -> bytes:
         transaction = transaction_of(request.transaction, self.ledger.object)
         simulation = self.ledger.simulate(transaction, checked=int(request.checks or 0) == 0)
         response = build(
@@ -324,7 +324,7 @@ class Services:
 
     # SubscriptionService
 
-    async def subscribe_checkpoints(self, stream: Any) -> None:
+    async def _subscribe_checkpoints(self, stream: Any) -> None:
         request = await stream.recv_message()
         if request.filter is not None:
             raise GRPCError(Status.INVALID_ARGUMENT, "filters are not supported by the simulated ledger")
