@@ -14,7 +14,7 @@ Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", description="32 
 PublicKey = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", description="Ed25519 public key, 32 bytes hex")]
 Signature = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{128}$", description="Ed25519 signature, 64 bytes hex")]
 ObjectId = Annotated[str, msgspec.Meta(pattern=r"^0x[0-9a-f]{64}$", description="Sui object id or address")]
-U64 = Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+U64 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 U32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
