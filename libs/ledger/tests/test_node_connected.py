@@ -85,7 +85,8 @@ async def tls_url(server: "Server", tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     yield f"https://localhost:{front.sockets[0].getsockname()[1]}"
     front.close()
-    await asyncio.wait(tasks, timeout=10)
+    if tasks:
+        await asyncio.wait(tasks, timeout=10)
     await front.wait_closed()
 
 
