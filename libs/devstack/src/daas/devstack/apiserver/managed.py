@@ -24,6 +24,9 @@ _UNOWNED = frozenset(
     )
 ) | {("f:apiVersion",), ("f:kind",), ("f:metadata",), ("f:spec",), ("f:status",)}
 
+KUBECTL = "kubectl"  # the field manager of kubectl's server-side apply
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -261,6 +264,18 @@ def _remove(kind: Message | None, spec: Field | None, value: Any, path: Path) ->
     return value
 
 
+def _kept_by_client_side_apply(kind: Message, live: Mapping[str, Any], before: Mapping[Path, Any]) -> Paths:
+    """What `kubectl apply` set and nobody changed since: the same kubectl may take it over without a conflict."""
+    text = ((live.get("metadata") or {}).get("annotations") or {}).get(LAST_APPLIED)
+    try:
+        last = orjson.loads(text) if text else {}
+    except orjson.JSONDecodeError:
+        return frozenset()
+    if not isinstance(last, dict):
+        return frozenset()
+    return frozenset(path for path, value in flatten(kind, last).items() if before.get(path) == value)
+
+
 def apply(
     kind: Message,
     live: dict[str, Any],
@@ -287,7 +302,9 @@ def apply(
             others.append(one)
     conflicts = [(one, path) for one in others for path in sorted(one.paths & changed)]
     if conflicts and not force:
-        raise _conflict(conflicts)
+        allowed = _kept_by_client_side_apply(kind, live, before) if entry.manager == KUBECTL else frozenset()
+        if left := [(one, path) for one, path in conflicts if path not in allowed]:
+            raise _conflict(left)
     others = [replace(one, paths=one.paths - changed) for one in others]
     kept = frozenset[Path]().union(claimed, *(one.paths for one in others))
     for path in sorted(previous - kept, key=len, reverse=True):

@@ -179,7 +179,7 @@ def prune(kind: Message, value: Mapping[str, Any], path: str, unknown: list[str]
                 raise _wrong("map[string]string", item, kind.name, here)
             # Go decodes null into the zero value, which only a map of strings can show.
             out[name] = {
-                key: _one(type_, "" if each is None else each, kind.name, f"{here}.{key}", unknown)
+                key: _one(type_, "" if each is None else each, kind.name, here, unknown)
                 for key, each in item.items()
                 if each is not None or type_ == "str"
             }

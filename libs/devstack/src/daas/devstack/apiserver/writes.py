@@ -6,6 +6,8 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 from daas.devstack.apiserver import errors, managed, patch
 from daas.devstack.apiserver.admission import Chain, Operation
 from daas.devstack.apiserver.defaults import apply_defaults, prepare_for_create
@@ -304,6 +306,11 @@ class Writer:
             entries = shown["metadata"].pop("managedFields", [])
             return await self.create(call, shown, entries=entries), True
         merged = managed.apply(schema, record.object(), config, entry, force=force)
+        annotations = merged["metadata"].get("annotations") or {}
+        if entry.manager == managed.KUBECTL and managed.LAST_APPLIED in annotations:
+            # So that going back to client-side apply finds what was applied last.
+            last = {"kind": resource.kind, "apiVersion": resource.group_version, **view(resource, config)}
+            merged["metadata"]["annotations"] = annotations | {managed.LAST_APPLIED: orjson.dumps(last).decode() + "\n"}
         uid = config["metadata"].get("uid")
         merged["metadata"]["uid"] = uid or merged["metadata"]["uid"]
         merged["metadata"]["resourceVersion"] = config["metadata"].get("resourceVersion") or str(record.version)
