@@ -27,6 +27,8 @@ FAUCET_MIST = 1_000 * 10**9
 #: Modules of the services, by the name they go by on screen.
 SERVICES = ("relay", "enclave", "storage", "gateway")
 READY_TIMEOUT_S = 60.0
+#: A restarted enclave boots with fresh registers, as it does on hardware.
+NSM_ARGUMENTS = ("--enclave-per-connection",)
 
 Progress = Callable[[str, str], None]
 
@@ -107,7 +109,7 @@ class Stack:
         """One software NSM for each enclave, under one root, which the first of them makes."""
         for name in self.nsm_names:
             socket = self._nsm_socket(name)
-            await self._server(name, "--socket", socket, "--state", self.state_dir / "nsm", module="nsm")
+            await self._server(name, *NSM_ARGUMENTS, "--socket", socket, "--state", self.state_dir / "nsm", module="nsm")
 
     @property
     def nsm_names(self) -> list[str]:

@@ -2,12 +2,11 @@
 
 import time
 
-import structlog
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from daas.common import decision as decisions
-from daas.common import subjects
+from daas.common import logs, subjects
 from daas.common.bus import Bus
 from daas.common.errors import Conflict, Refused
 from daas.common.messages import EnclaveRevoked, PlacementAnchored, PlacementDecided, PlacementRefused
@@ -17,7 +16,7 @@ from daas.relay.outbox import AnchorRecord, Outbox
 from daas.relay.settings import RelaySettings
 from daas.relay.transactions import Transactions
 
-log = structlog.get_logger(__name__)
+log = logs.get_logger(__name__)
 
 #: Move constants after which a key may sign no longer.
 KEY_IS_OVER = {"ERevoked", "EExpired", "EMeasurementRetired"}

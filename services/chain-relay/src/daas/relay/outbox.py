@@ -1,8 +1,8 @@
 """Signed transactions that are written down before they are sent, so that a crash can never anchor or register twice.
 
 A transaction is identified by its digest, which is a function of its bytes: sending the same bytes again is idempotent
-on Sui. So the bytes are on disk (synchronously) before the first send, and a restarted relay sends those, never a rebuilt
-transaction whose fate nobody could tell from the first one's.
+on Sui. So the bytes are on disk (synchronously) before the first send, and a restarted relay sends those, never a
+rebuilt transaction whose fate nobody could tell from the first one's.
 """
 
 import sqlite3

@@ -4,10 +4,8 @@ import base64
 import binascii
 import time
 
-import structlog
-
 from daas.attestation import Attestation, AttestationPolicy, Measurement, verify
-from daas.common import merkle, subjects
+from daas.common import logs, merkle, subjects
 from daas.common.bus import Bus
 from daas.common.errors import ConfigurationError, InvalidInput, Refused
 from daas.common.messages import EnclaveAttested, EnclaveChallenged, EnclaveRegistered, EnclaveRevoked
@@ -18,7 +16,7 @@ from daas.relay.outbox import Outbox
 from daas.relay.settings import RelaySettings
 from daas.relay.transactions import Transactions
 
-log = structlog.get_logger(__name__)
+log = logs.get_logger(__name__)
 
 KEY_LENGTH = 32
 

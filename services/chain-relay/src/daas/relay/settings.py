@@ -1,12 +1,12 @@
 """Settings of the chain-relay, read from the environment."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, StringConstraints
-from pydantic_settings import SettingsConfigDict
 
-from daas.common.service import ServiceSettings
+from daas.common.settings import ServiceSettings
+from daas.common.subjects import Service
 
 ObjectId = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{64}$")]
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -15,8 +15,9 @@ Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 class RelaySettings(ServiceSettings):
     """What an operator can set."""
 
-    model_config = SettingsConfigDict(env_prefix="DAAS_")
+    service: ClassVar[Service | None] = Service.RELAY
 
+    state_dir: Path = Field(description="directory of the outbox, which must survive a restart")
     relay_ledger_url: str = Field(description="Sui full node, sui.rpc.v2; http:// is for loopback only.")
     relay_package: ObjectId = Field(description="Address of the published Move package daas.")
     relay_registry: ObjectId = Field(description="The cluster's Registry object.")

@@ -4,13 +4,12 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-import structlog
-
+from daas.common import logs
 from daas.common.errors import Unavailable
 from daas.ledger import Effects, ExecutionError, Ledger, RpcError, SignedTransaction, StaleObject
 from daas.relay.outbox import Outbox
 
-log = structlog.get_logger(__name__)
+log = logs.get_logger(__name__)
 
 FIRST_DELAY_S = 0.1
 LONGEST_DELAY_S = 5.0

@@ -3,10 +3,9 @@
 import asyncio
 import time
 
-import structlog
-
 from daas.common.bus import Event
-from daas.common.errors import DecodeError
+from daas.common.errors import DecodeError, InvalidInput
+from daas.common.logs import get_logger
 from daas.common.messages import PlacementAnchored
 from daas.common.service import ServiceApp
 from daas.common.subjects import LOG_CLUSTER, PLACEMENT_ANCHORED, Service
@@ -26,7 +25,7 @@ ANCHORED_IN_FLIGHT = 16
 ACK_WAIT_S = 5.0
 STATUS_EVERY_S = 1.0
 
-log = structlog.get_logger("daas.gateway")
+log = get_logger("gateway")
 
 
 def _now_ms() -> int:
@@ -113,10 +112,11 @@ class Gateway:
         if newest is not None:
             try:
                 self.appender.not_before(decode_entry(newest.data).timestamp_ms)
-            except DecodeError as error:
-                log.warning("newest log entry is unreadable", sequence=newest.sequence, reason=error.reason)
+            except InvalidInput as error:
+                log.warning("newest log entry is unreadable", sequence=newest.sequence, error=error)
 
     async def _stop(self) -> None:
+        await self.appender.drain()
         await self._client.close()
 
     async def _report_status(self) -> None:
@@ -140,7 +140,7 @@ class Gateway:
 
 
 def _refused(error: DecodeError) -> None:
-    log.warning("object refused", reason=error.reason, message=error.message)
+    log.warning("object refused", error=error)
 
 
 def build(settings: GatewaySettings) -> ServiceApp:

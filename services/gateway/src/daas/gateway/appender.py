@@ -173,11 +173,11 @@ class LogAppender:
                     await asyncio.wait_for(self._wake.wait(), self._limits.tick_s)
                 except TimeoutError:
                     if self._wants_tick():
-                        await self._send((), b"")
+                        await self._send_whole((), b"")
                     continue
             if len(self._waiting) < self._limits.events_max:
                 await asyncio.sleep(self._limits.window_s)
-            await self._send(*self._take())
+            await self._send_whole(*self._take())
 
     async def drain(self) -> None:
         """Publishes what is in line and returns; for a graceful stop, when `run` has ended."""
@@ -210,6 +210,15 @@ class LogAppender:
         if len(self._waiting) < self._limits.waiting_max:
             self._room.set()
         return taken, b",".join(encoded)
+
+    async def _send_whole(self, taken: Sequence[_Waiting], events: bytes) -> None:
+        """Sends an entry to the end even if `run` is cancelled meanwhile: what was taken must not be lost."""
+        sending = asyncio.ensure_future(self._send(taken, events))
+        try:
+            await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            await sending
+            raise
 
     async def _send(self, taken: Sequence[_Waiting], events: bytes) -> None:
         self._last_ms = max(self._last_ms, self._clock_ms())

@@ -16,8 +16,11 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from daas.common.errors import DaasError
+from daas.common.logs import get_logger
 from daas.gateway.cache import ClusterCache
 from daas.kube import KubeClient, KubeConflict, KubeNotFound, KubeUnavailable, patch_pod_scheduled, record_event
+
+log = get_logger("gateway.events")
 
 #: reportingController of our events.
 CONTROLLER: Final = "k3s-daas-scheduler"
@@ -124,6 +127,9 @@ class Reporter:
                 if report.node is None:
                     await self._counted("condition", self._condition, report)
                 await self._counted("event", self._event, report)
+            except Exception:  # the outermost loop of best-effort work: a defect here must not stop bindings
+                self._metrics.failed.labels("report", "unexpected").inc()
+                log.exception("report failed", pod_uid=report.uid)
             finally:
                 self._line.task_done()
 

@@ -1,8 +1,8 @@
 """`python -m daas.enclave`: the scheduler-enclave."""
 
-from daas.common.service import main
+from daas.common.settings import main
 from daas.enclave.app import build
 from daas.enclave.settings import EnclaveSettings
 
 if __name__ == "__main__":
-    main(EnclaveSettings, build)
+    raise SystemExit(main(EnclaveSettings, build))

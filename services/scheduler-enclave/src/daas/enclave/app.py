@@ -1,6 +1,6 @@
 """Wires the scheduler-enclave together: NSM, key, registration, core, service shell."""
 
-import structlog
+import asyncio
 
 from daas.attestation import NsmClient
 from daas.common.errors import Unavailable
@@ -12,7 +12,8 @@ from daas.enclave.registration import Registration, wall_clock
 from daas.enclave.settings import EnclaveSettings
 from daas.placement import Genesis, Policy
 
-log = structlog.get_logger(__name__)
+#: How often /status is brought up to date.
+STATUS_S = 0.2
 
 
 def build(settings: EnclaveSettings) -> ServiceApp:
@@ -26,8 +27,6 @@ def build(settings: EnclaveSettings) -> ServiceApp:
 
     @app.task("enclave")
     async def run() -> None:
-        import asyncio  # noqa: PLC0415
-
         registration = Registration(app.bus, nsm, identity, policy.digest(), wall_clock)
         challenge, challenge_sequence = await registration.first_challenge()
         genesis = Genesis(
@@ -37,9 +36,7 @@ def build(settings: EnclaveSettings) -> ServiceApp:
         registrations.append(registration)
         cores.append(core)
         follow_from = await core.start(challenge)
-        app.status.update(
-            public_key=identity.public_key, registry=challenge.registry, simulated=challenge.simulated, role="standby"
-        )
+        app.status.update(public_key=identity.public_key, registry=challenge.registry, simulated=challenge.simulated)
         async with asyncio.TaskGroup() as group:
             group.create_task(registration.follow(challenge_sequence))
             group.create_task(core.fold())
@@ -56,21 +53,12 @@ def build(settings: EnclaveSettings) -> ServiceApp:
         if not cores or not cores[0].caught_up:
             raise Unavailable("the log is still being folded", reason="catching-up")
 
-    @app.on_status
-    def status() -> dict[str, object]:
-        if not cores:
-            return {}
-        core = cores[0]
-        sequence, log_sequence = core.head
-        return {
-            "role": core.outbox.role.value,
-            "anchored": core.outbox.head,
-            "decided": sequence,
-            "log_sequence": log_sequence,
-            "unanchored": len(core.outbox),
-            "pending": core.scheduler.pending,
-            "nodes": core.scheduler.nodes,
-        }
+    @app.task("status")
+    async def show() -> None:
+        while True:
+            if cores:
+                app.status.update(cores[0].status())
+            await asyncio.sleep(STATUS_S)
 
     @app.on_stop
     async def close() -> None:

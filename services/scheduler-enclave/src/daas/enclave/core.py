@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import time
+from typing import Any
 
-import structlog
-
-from daas.common import messages, subjects
+from daas.common import logs, messages, subjects
 from daas.common.bus import Bus, StoredMessage
 from daas.common.errors import InvalidInput, NotFound, Refused
 from daas.common.messages import EnclaveChallenged, PlacementAnchored, PlacementRefused
@@ -17,7 +16,7 @@ from daas.enclave.registration import Registration
 from daas.enclave.settings import EnclaveSettings
 from daas.placement import Applied, Genesis, Scheduler
 
-log = structlog.get_logger(__name__)
+log = logs.get_logger(__name__)
 
 PLACEMENT_FACTS = (subjects.PLACEMENT_ANCHORED, subjects.PLACEMENT_REFUSED)
 
@@ -51,24 +50,24 @@ class Core:
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._simulated = False
+        self._log_sequence = 0
         self._quiet_until = 0
-        self.log_end = 0
         self.outbox = Outbox(
             identity.public_key,
             takeover_ms=settings.enclave_takeover_ms,
             republish_ms=settings.enclave_republish_ms,
         )
 
-    @property
-    def head(self) -> tuple[int, int]:
-        """The last decision made and the last log entry folded."""
-        head = self._scheduler.head
-        return head.sequence, head.log_sequence
-
-    @property
-    def scheduler(self) -> Scheduler:
-        """The state machine, for status."""
-        return self._scheduler
+    def status(self) -> dict[str, Any]:
+        """Where this instance stands."""
+        return {
+            "role": self.outbox.role.value,
+            "anchored": self.outbox.head,
+            "unanchored": len(self.outbox),
+            "log_sequence": self._log_sequence,
+            "nodes": self._scheduler.nodes,
+            "pending": self._scheduler.pending,
+        }
 
     async def start(self, challenge: EnclaveChallenged) -> int:
         """Restores the newest snapshot that is not past the anchored head; returns where to follow PLACEMENT from.
@@ -96,9 +95,9 @@ class Core:
             if restored.head.sequence == int(name):
                 self._scheduler = restored
                 break
-        _, self.log_end = await self._bus.stream_bounds(subjects.Stream.LOG)
-        self._quiet_until = self.log_end
+        _, self._quiet_until = await self._bus.stream_bounds(subjects.Stream.LOG)
         restored_head = self._scheduler.head
+        self._log_sequence = restored_head.log_sequence
         if restored_head.sequence == head and restored_head.digest.hex() != digest:
             raise Fork(f"the snapshot at {head} is not what the ledger anchored", reason="fork", field="snapshot")
         log.info("starting", anchored=head, snapshot=restored_head.sequence, log_sequence=restored_head.log_sequence)
@@ -107,11 +106,11 @@ class Core:
     @property
     def caught_up(self) -> bool:
         """Whether everything that was in the log at the start has been folded."""
-        return self._scheduler.head.log_sequence >= self._quiet_until
+        return self._log_sequence >= self._quiet_until
 
     async def fold(self) -> None:
         """Folds the log for ever; waits while too many decisions are un-anchored."""
-        async for entry in self._bus.read(subjects.Stream.LOG, start=self._scheduler.head.log_sequence + 1):
+        async for entry in self._bus.read(subjects.Stream.LOG, start=self._log_sequence + 1):
             while self.outbox.full:
                 self._room.clear()
                 await self._room.wait()
@@ -120,7 +119,7 @@ class Core:
 
     async def _fold(self, entry: StoredMessage) -> None:
         applied = self._scheduler.apply(entry.sequence, entry.data)
-        self.log_end = max(self.log_end, entry.sequence)
+        self._log_sequence = entry.sequence
         await self._report(entry, applied)
         if applied.decision is None:
             return

@@ -1,8 +1,9 @@
 """Decisions that are made but not yet anchored, and whether this instance is the one that publishes them.
 
 Several enclaves may fold the same log. They make the same decisions, so a second copy is redundant and never a
-fork; but it would cost the relay work. The instance whose key was anchored last is active, the others stand by and take over when
-decisions that they made themselves stay un-anchored. No lock, no election: a wrong guess costs one redundant message.
+fork; but it would cost the relay work. The instance whose key was anchored last is active, the others stand by and
+take over when decisions that they made themselves stay un-anchored. No lock, no election: a wrong guess costs one
+redundant message.
 """
 
 from collections import OrderedDict

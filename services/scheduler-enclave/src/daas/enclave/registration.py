@@ -5,17 +5,15 @@ import base64
 import time
 from collections.abc import Callable
 
-import structlog
-
 from daas.attestation import NsmClient
-from daas.common import messages, subjects
+from daas.common import logs, messages, subjects
 from daas.common.bus import Bus, StoredMessage
 from daas.common.errors import DaasError, Refused, Unavailable
 from daas.common.messages import EnclaveAttested, EnclaveChallenged, EnclaveRegistered, EnclaveRevoked
 from daas.enclave.identity import Identity, user_data
 from daas.enclave.outbox import require_registry
 
-log = structlog.get_logger(__name__)
+log = logs.get_logger(__name__)
 
 FACTS = (subjects.ENCLAVE_CHALLENGED, subjects.ENCLAVE_REGISTERED, subjects.ENCLAVE_REVOKED)
 #: Renew when this share of a registration's life is over, so that one failed attempt leaves time for more.

@@ -1,17 +1,18 @@
 """Settings of the scheduler-enclave, read from the environment."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
-from pydantic_settings import SettingsConfigDict
 
-from daas.common.service import ServiceSettings
+from daas.common.settings import ServiceSettings
+from daas.common.subjects import Service
 
 
 class EnclaveSettings(ServiceSettings):
     """What an operator can set. Nothing here can weaken a check: the registry decides what is simulated."""
 
-    model_config = SettingsConfigDict(env_prefix="DAAS_")
+    service: ClassVar[Service | None] = Service.ENCLAVE
 
     enclave_nsm: Path = Field(
         default=Path("/dev/nsm"),

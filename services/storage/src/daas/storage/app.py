@@ -1,6 +1,7 @@
 """The storage service: which facts it takes, what it writes for each, and what it tells about it."""
 
 import asyncio
+from functools import partial
 from typing import Final
 
 import structlog
@@ -59,15 +60,13 @@ class Storage:
         app.task("snapshots")(self.copy_snapshots)
         # One at a time and in order: a bundle needs its predecessor's header.
         app.on(subjects.PLACEMENT_ANCHORED, PlacementAnchored, in_flight=1, max_deliver=_MAX_DELIVER)(self.anchored)
-        for subject, body, handler in (
-            (subjects.PLACEMENT_REFUSED, PlacementRefused, self.refused),
-            (subjects.PLACEMENT_BOUND, PlacementBound, self.bound),
-            (subjects.PLACEMENT_BIND_FAILED, PlacementBindFailed, self.bind_failed),
-            (subjects.ENCLAVE_ATTESTED, EnclaveAttested, self.attested),
-            (subjects.ENCLAVE_REGISTERED, EnclaveRegistered, self.registered),
-            (subjects.ENCLAVE_REVOKED, EnclaveRevoked, self.revoked),
-        ):
-            app.on(subject, body, in_flight=_IN_FLIGHT, max_deliver=_MAX_DELIVER)(handler)
+        many = partial(app.on, in_flight=_IN_FLIGHT, max_deliver=_MAX_DELIVER)
+        many(subjects.PLACEMENT_REFUSED, PlacementRefused)(self.refused)
+        many(subjects.PLACEMENT_BOUND, PlacementBound)(self.bound)
+        many(subjects.PLACEMENT_BIND_FAILED, PlacementBindFailed)(self.bind_failed)
+        many(subjects.ENCLAVE_ATTESTED, EnclaveAttested)(self.attested)
+        many(subjects.ENCLAVE_REGISTERED, EnclaveRegistered)(self.registered)
+        many(subjects.ENCLAVE_REVOKED, EnclaveRevoked)(self.revoked)
 
     @property
     def archive(self) -> Archive:

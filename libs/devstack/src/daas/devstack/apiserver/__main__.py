@@ -44,7 +44,13 @@ async def _run(arguments: argparse.Namespace) -> None:
     # What is loaded by now stays: keep the collector from walking it on every full collection.
     gc.collect()
     gc.freeze()
-    line = {"ready": True, "url": running.url, "kubeconfig": str(running.kubeconfig.resolve()), "pid": os.getpid(), "simulated": True}
+    line = {
+        "ready": True,
+        "url": running.url,
+        "kubeconfig": str(running.kubeconfig.resolve()),
+        "pid": os.getpid(),
+        "simulated": True,
+    }
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
     await stopping.wait()
