@@ -31,7 +31,7 @@ MAX_FILE_BYTES: Final = 256 * 1024 * 1024
 MAX_ENTRIES: Final = 1_000_000
 MAX_BUNDLES: Final = 100_000
 
-Sequence = Annotated[int, msgspec.Meta(ge=1, lt=2**63)]
+Sequence = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 Raw = Annotated[bytes, msgspec.Meta(max_length=MAX_FILE_BYTES)]
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class EvidenceBundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     document: Raw
     registered: EnclaveRegistered
     anchored: PlacementAnchored
-    snapshot: Annotated[int, msgspec.Meta(ge=0, lt=2**63)] = 0
+    snapshot: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
 
     def decision(self) -> PlacementDecided:
         """The decided message.
