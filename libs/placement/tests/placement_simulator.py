@@ -1,0 +1,266 @@
+"""Random logs from a seed, and the invariants that must hold after every entry."""
+
+import random
+
+import msgspec
+from placement_world import World, random_node, random_pod, reference_feasible
+
+from daas.common import merkle
+from daas.placement import Applied, Policy
+from daas.placement.commitment import NODE_BUCKETS, POD_BUCKETS, TOMBSTONE_BUCKETS, BucketTree, state_root
+from daas.placement.log import (
+    BindFailed,
+    Event,
+    NodeDeleted,
+    NodeUpserted,
+    PodDeleted,
+    PodUpserted,
+    ResyncFinished,
+    ResyncStarted,
+)
+from daas.placement.model import Node, Pod
+from daas.placement.records import PENDING, TAKES_CAPACITY, PodState
+from daas.placement.scheduler import Scheduler
+
+
+class Simulator:
+    """A small cluster with its own truth, which tells the log what happens, sometimes twice, late or wrong."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.world = World()
+        self.version = 10
+        self.made = 0
+        self.nodes: dict[str, Node] = {}
+        self.pods: dict[str, Pod] = {}
+        self.deleted: list[Pod] = []
+        self.overcommit_excused: set[str] = set()
+
+    def step(self) -> Applied:
+        rng = self.rng
+        events: list[Event] = []
+        for _ in range(rng.choice([0, 1, 3, 8])):
+            events += rng.choices(
+                [self._new_pod, self._bind, self._bind_fails, self._delete_pod, self._node, self._lose_node,
+                 self._repeat, self._foreign, self._end_pod],
+                [8, 6, 2, 3, 2, 0.3, 2, 1, 2],
+            )[0]()  # fmt: skip
+        if rng.random() < 0.02:
+            events += self._resync()
+        if rng.random() < 0.02:
+            return self.world.raw(rng.randbytes(30))
+        applied = self.world.tell(*events[:512], after_ms=rng.choice([1, 5, 200, 3_000, 3_000, 100_000, -50]))
+        return applied
+
+    def _next(self) -> int:
+        self.version += 1
+        return self.version
+
+    def _new_pod(self) -> list[Event]:
+        template = random_pod(self.rng, "x", 1, list(self.nodes) or ["n0"])
+        events: list[Event] = []
+        for _ in range(self.rng.choice([1, 1, 4])):
+            self.made += 1
+            name = f"p{self.made}"
+            meta = msgspec.structs.replace(
+                template.metadata, name=name, uid=f"u{self.made}", resource_version=str(self._next())
+            )
+            pod = msgspec.structs.replace(template, metadata=meta)
+            self.pods[meta.uid] = pod
+            events.append(PodUpserted(pod=pod))
+        return events
+
+    def _some(self, state: PodState) -> list[str]:
+        return [uid for uid, record in self.world.scheduler._state.pods.items() if record.state is state]
+
+    def _with_node(self, uid: str, node: str, phase: str = "Running") -> list[Event]:
+        pod = self.pods[uid]
+        self.pods[uid] = msgspec.structs.replace(
+            pod,
+            metadata=msgspec.structs.replace(pod.metadata, resource_version=str(self._next())),
+            spec=msgspec.structs.replace(pod.spec, node_name=node),
+            status=msgspec.structs.replace(pod.status, phase=phase),
+        )
+        return [PodUpserted(pod=self.pods[uid])]
+
+    def _bind(self) -> list[Event]:
+        events: list[Event] = []
+        for uid in self._some(PodState.ASSUMED)[:6]:
+            node = self.world.scheduler._state.pods[uid].node
+            if uid not in self.pods:
+                continue
+            if self.rng.random() < 0.05 and self.nodes:
+                node = self.rng.choice(list(self.nodes))
+                self.overcommit_excused.add(node)
+            events += self._with_node(uid, node)
+        return events
+
+    def _foreign(self) -> list[Event]:
+        if not self.nodes:
+            return []
+        events = self._new_pod()[:1]
+        pod = events[0].pod  # type: ignore[union-attr]  # _new_pod makes pod upserts only
+        node = self.rng.choice(list(self.nodes))
+        self.overcommit_excused.add(node)
+        self.pods[pod.metadata.uid] = msgspec.structs.replace(
+            pod, spec=msgspec.structs.replace(pod.spec, node_name=node, scheduler_name="default-scheduler")
+        )
+        for uid in [u for u, p in self.pods.items() if p.spec.node_name == "" and u not in self._known()]:
+            if uid != pod.metadata.uid:
+                del self.pods[uid]
+        return [PodUpserted(pod=self.pods[pod.metadata.uid])]
+
+    def _known(self) -> set[str]:
+        return set(self.world.scheduler._state.pods)
+
+    def _bind_fails(self) -> list[Event]:
+        events: list[Event] = []
+        for uid in self._some(PodState.ASSUMED)[:2]:
+            record = self.world.scheduler._state.pods[uid]
+            wrong = self.rng.random() < 0.2
+            sequence = record.sequence + wrong
+            events.append(BindFailed(uid=uid, sequence=sequence, node=record.node, reason="simulated"))
+        return events
+
+    def _delete_pod(self) -> list[Event]:
+        if not self.pods:
+            return []
+        pod = self.pods.pop(self.rng.choice(list(self.pods)))
+        self.deleted.append(pod)
+        meta = pod.metadata
+        return [PodDeleted(uid=meta.uid, namespace=meta.namespace, name=meta.name)]
+
+    def _end_pod(self) -> list[Event]:
+        bound = [uid for uid, pod in self.pods.items() if pod.spec.node_name]
+        if not bound:
+            return []
+        uid = self.rng.choice(bound)
+        return self._with_node(uid, self.pods[uid].spec.node_name, "Succeeded")
+
+    def _node(self) -> list[Event]:
+        name = f"n{self.rng.randrange(12)}"
+        node = random_node(self.rng, name, self._next())
+        before = self.nodes.get(name)
+        if before is None:
+            meta = msgspec.structs.replace(node.metadata, uid=f"node-{self.version}")
+        else:
+            meta = msgspec.structs.replace(node.metadata, uid=before.metadata.uid)
+        self.overcommit_excused.add(name)
+        self.nodes[name] = msgspec.structs.replace(node, metadata=meta)
+        return [NodeUpserted(node=self.nodes[name])]
+
+    def _lose_node(self) -> list[Event]:
+        if not self.nodes:
+            return []
+        name = self.rng.choice(list(self.nodes))
+        return [NodeDeleted(name=name, uid=self.nodes.pop(name).metadata.uid)]
+
+    def _repeat(self) -> list[Event]:
+        """What was said before, said again: known pods, deleted pods, known nodes."""
+        events: list[Event] = []
+        if self.pods:
+            events.append(PodUpserted(pod=self.rng.choice(list(self.pods.values()))))
+        if self.deleted:
+            events.append(PodUpserted(pod=self.rng.choice(self.deleted)))
+        if self.nodes:
+            events.append(NodeUpserted(node=self.rng.choice(list(self.nodes.values()))))
+        return events
+
+    def _resync(self) -> list[Event]:
+        for uid in list(self.pods):
+            if self.rng.random() < 0.1:
+                self.deleted.append(self.pods.pop(uid))
+        nodes: list[Event] = [NodeUpserted(node=node) for node in self.nodes.values()]
+        pods: list[Event] = [PodUpserted(pod=pod) for pod in self.pods.values()]
+        identity = f"r{self._next()}"
+        return [ResyncStarted(id=identity), *nodes, *pods[:400], ResyncFinished(id=identity)]
+
+    # --- what must hold
+
+    def check(self, applied: Applied) -> None:
+        self._check_counts()
+        self._check_decision(applied)
+
+    def _check_counts(self) -> None:
+        """Capacity, queue and commitment say what the pods say."""
+        state = self.world.scheduler._state
+        for name, node in state.nodes.items():
+            on = [pod for pod in state.pods.values() if pod.node == name]
+            used: dict[str, int] = {}
+            for pod in on:
+                assert pod.state in TAKES_CAPACITY
+                for resource, amount in pod.demand.requests:
+                    used[resource] = used.get(resource, 0) + amount
+            assert (node.used, node.pods) == (used, len(on))
+            assert node.score_cpu_milli == sum(pod.demand.score_cpu_milli for pod in on)
+        for record in state.pods.values():
+            assert (record.state in TAKES_CAPACITY) == bool(record.node)
+            assert (record.uid in state.assumed) == (record.state is PodState.ASSUMED)
+            assert (record.state is PodState.ASSUMED) == (record.sequence > 0)
+            for kind in PENDING:
+                assert (record.uid in state.queue.members[kind]) == (record.state is kind)
+        assert state.root() == root_from_scratch(self.world.scheduler)
+
+    def _check_decision(self, applied: Applied) -> None:
+        state, scheduler = self.world.scheduler._state, self.world.scheduler
+        if applied.decision is None:
+            return
+        batch, claims = applied.decision.batch, self.world.claims
+        assert batch.sequence == len(claims)
+        assert batch.previous == (claims[-2].batch.digest() if len(claims) > 1 else bytes(32))
+        assert batch.digest() == scheduler.head.digest
+        assert (batch.state_root, batch.log_root) == (scheduler.head.state_root, scheduler.head.log_root)
+        assert batch.decisions == merkle.root([leaf.to_bcs() for leaf in applied.decision.leaves])
+        for leaf in applied.decision.leaves:
+            record = state.pods[leaf.pod_uid]
+            assert (leaf.node is None) == bool(leaf.reasons)
+            if leaf.node is None:
+                assert record.state is PodState.UNSCHEDULABLE
+                continue
+            assert (record.state, record.node) == (PodState.ASSUMED, leaf.node)
+            node = state.nodes[leaf.node]
+            assert node.pods <= node.capacity.get("pods", 0)
+            for resource, _ in record.demand.requests:
+                assert node.used[resource] <= node.capacity.get(resource, 0)
+
+    def check_nothing_lost(self) -> None:
+        """Once it is quiet, every pod of ours is placed, or fits nowhere by the reference."""
+        self.world.tell(after_ms=200_000)
+        for _ in range(5):
+            self.world.tell(after_ms=11_000)
+        state = self.world.scheduler._state
+        assert not state.resync_id
+        waiting = [record for record in state.pods.values() if record.state in PENDING]
+        assert all(record.state is PodState.UNSCHEDULABLE for record in waiting)
+        on: dict[str, list[Pod]] = {}
+        for record in state.pods.values():
+            if record.node:
+                on.setdefault(record.node, []).append(msgspec.json.decode(record.encoded, type=Pod))
+        for record in waiting:
+            pod = msgspec.json.decode(record.encoded, type=Pod)
+            for name, node in state.nodes.items():
+                assert not reference_feasible(pod, node.node, on.get(name, []))
+
+
+def root_from_scratch(scheduler: Scheduler) -> bytes:
+    state = scheduler._state
+    trees = []
+    for buckets, leaves in (
+        (NODE_BUCKETS, {name: record.to_bcs() for name, record in state.nodes.items()}),
+        (POD_BUCKETS, {uid: record.to_bcs() for uid, record in state.pods.items()}),
+        (TOMBSTONE_BUCKETS, {uid: state._tombstone(uid) for uid in state.tombstones}),
+    ):
+        tree = BucketTree(buckets)
+        tree.update(leaves)
+        trees.append(tree.root)
+    return state_root(state.counters(), *trees)
+
+
+def digest_of_run(seed: int, steps: int, policy: Policy | None = None) -> str:
+    """The head after a run, for comparing processes."""
+    simulator = Simulator(seed)
+    assert policy is None
+    for _ in range(steps):
+        simulator.step()
+    head = simulator.world.scheduler.head
+    return (head.digest + head.log_root + head.state_root).hex()
