@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from daas.devstack.ledger.encoding import Cursor
-from daas.devstack.ledger.errors import BytecodeError
+from daas.devstack.ledger.errors import BytecodeError, LedgerError
 from daas.devstack.ledger.type_tags import ADDRESS_LENGTH, Datatype, Parameter, Reference, Type, Vector
 
 MAGIC: Final = b"\xa1\x1c\xeb\x0b"
@@ -245,9 +245,17 @@ def read_module(code: bytes) -> Module:
 
     Raises:
         BytecodeError: not a module, or one that uses what this ledger does not support (enums).
-        LedgerError: cut short.
     """
-    reader = _Reader(code)
+    try:
+        return _read(_Reader(code))
+    except BytecodeError:
+        raise
+    except (LedgerError, IndexError, ValueError, RecursionError) as error:
+        raise BytecodeError(f"the module's tables contradict each other: {error}") from error
+
+
+def _read(reader: _Reader) -> Module:
+    code = reader.code
     identifiers = reader.each(0x7, Cursor.string)
     addresses = reader.each(0x8, lambda cursor: cursor.take(ADDRESS_LENGTH))
     modules = reader.each(0x1, lambda cursor: (addresses[cursor.uleb()], identifiers[cursor.uleb()]))
