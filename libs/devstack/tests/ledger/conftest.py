@@ -1,5 +1,6 @@
 """A ledger in memory's reach, an account that signs for it, and a ledger in a process of its own."""
 
+import hashlib
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pysui.sui.sui_grpc.suimsgs.sui.rpc.v2 as proto
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -101,14 +103,10 @@ class Account:
         ))  # fmt: skip
 
     def sign(self, data: bytes) -> bytes:
-        import hashlib
-
         message = hashlib.blake2b(bytes(3) + data, digest_size=32).digest()
         return b"\x00" + self.key.sign(message) + self.public_key
 
     def run(self, inputs: Sequence[bytes], commands: Sequence[bytes], gas: Object, **options: int) -> Any:
-        import pysui.sui.sui_grpc.suimsgs.sui.rpc.v2 as proto
-
         data = self.data(inputs, commands, [gas], **options)
         return proto.ExecutedTransaction.parse(self.ledger.execute(data, [self.sign(data)]))
 

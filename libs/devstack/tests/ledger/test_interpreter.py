@@ -1,5 +1,6 @@
 """The Move machine keeps integers within the width of their type, and says where it stopped."""
 
+import contextlib
 import json
 from base64 import b64decode
 from pathlib import Path
@@ -143,15 +144,6 @@ def test_every_framework_function_that_our_package_calls_is_there_with_its_signa
     assert (SUI, "share_object") in called
 
 
-def test_every_framework_struct_that_our_package_names_has_the_same_abilities() -> None:
-    program = Program()
-    for code in built_modules():
-        module = read_module(with_self_address(code, ADDRESS))
-        assert module.imports
-        program.load([with_self_address(code, ADDRESS)]) if module.name == "intent" else None
-    assert program.function(ADDRESS, "intent", "message") is not None
-
-
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_module_are_refused(junk: bytes) -> None:
     with pytest.raises(LedgerError):
@@ -162,7 +154,5 @@ def test_bytes_that_are_no_module_are_refused(junk: bytes) -> None:
 def test_a_module_with_a_damaged_byte_is_refused_or_read_but_never_crashes_the_reader(at: int, value: int) -> None:
     code = bytearray(built_modules()[0])
     code[at % len(code)] = value
-    try:
+    with contextlib.suppress(BytecodeError):
         read_module(bytes(code))
-    except LedgerError:
-        pass

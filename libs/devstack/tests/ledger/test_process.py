@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pysui.sui.sui_common.sui_commands as sui_commands
 import pysui.sui.sui_grpc.pgrpc_requests as requests
+import pysui.sui.sui_grpc.suimsgs.sui.rpc.v2 as proto
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from grpclib.client import Channel
 from pysui import PysuiConfiguration, client_factory
 from pysui.sui.sui_common.config.confgroup import GroupProtocol
@@ -80,6 +82,59 @@ async def test_pysui_splits_sends_reads_and_watches(
         assert chain.is_ok()
 
 
+async def test_pysui_calls_our_package_and_is_told_where_it_aborts(
+    ledger_process: "LedgerProcess", tmp_path: Path, seed: bytes
+) -> None:
+    client, address = pysui_client(ledger_process, tmp_path / "pysui", seed)
+    await asyncio.to_thread(ledger_process.fund, address)
+    async with await Ledger.connect(ledger_process.ready["url"], Signer(seed)) as ledger:
+        publication = await ledger.publish()
+        registry = await ledger.create_registry(simulated=True, policy=b"\x0b" * 32, pcrs=PCRS)
+    key = Ed25519PrivateKey.generate()
+    async with client:
+
+        async def call(path: str, *arguments: Any) -> Any:
+            transaction = await client.transaction()
+            await transaction.move_call(target=f"{publication.package}::{path}", arguments=list(arguments))
+            built = await transaction.build_and_sign()
+            result = await client.execute(command=sui_commands.ExecuteTransaction(**built))
+            assert result.is_ok(), result.result_string
+            return result.result_data
+
+        registered = await call(
+            "enclaves::register_simulated", publication.admin_cap, registry.address,
+            list(key.public_key().public_bytes_raw()), *(list(pcr) for pcr in PCRS), list(registry.nonce), [5] * 32,
+            "0x6",
+        )  # fmt: skip
+        assert registered.effects.status.success, registered.effects.status.error
+        (event,) = [e for e in registered.events.events if e.event_type.endswith("::EnclaveRegistered")]
+        assert key.public_key().public_bytes_raw() in event.contents.value
+        enclave = next(c.object_id for c in registered.effects.changed_objects if c.object_type.endswith("::Enclave"))
+        now_ms = int(registered.timestamp.timestamp() * 1000)
+        chain, roots = list(bytes.fromhex(ledger_process.ready["chain"])), [7] * 32
+        anchor = (
+            registry.address, enclave, chain, registry.address, 1, [0] * 32, 9, roots, [11] * 32, roots, roots, 3,
+            now_ms + 10_000, now_ms,
+        )  # fmt: skip
+        header = b"".join((
+            b"\x20", bytes(chain), bytes.fromhex(registry.address[2:]), (1).to_bytes(8, "little"), b"\x20", bytes(32),
+            (9).to_bytes(8, "little"), *(b"\x20" + bytes([n]) * 32 for n in (7, 11, 7, 7)),
+            (3).to_bytes(4, "little"), (now_ms + 10_000).to_bytes(8, "little"),
+        ))  # fmt: skip
+        signature = bytearray(key.sign(b"\x01" + now_ms.to_bytes(8, "little") + header))
+        anchored = await call("placement::anchor", *anchor, list(signature), "0x6")
+        assert anchored.effects.status.success, anchored.effects.status.error
+        signature[0] ^= 1
+        second = (*anchor[:4], 2, list(hashlib.blake2b(header, digest_size=32).digest()), 10, *anchor[7:])
+        refused = await call("placement::anchor", *second, list(signature), "0x6")
+        error = refused.effects.status.error
+        assert (error.kind.name, error.command, error.abort.abort_code) == ("MOVE_ABORT", 0, 16)
+        location = error.abort.location
+        assert (location.package, location.module, location.function_name) == (
+            publication.package, "enclaves", "assert_signed",
+        )  # fmt: skip
+
+
 async def publish_and_create(ledger: Ledger, policy: bytes = b"\x0b" * 32) -> str:
     await ledger.publish()
     registry = await ledger.create_registry(simulated=True, policy=policy, pcrs=PCRS)
@@ -98,8 +153,8 @@ async def test_the_registry_outlives_a_restart(ledger_process: "LedgerProcess", 
     assert ledger_process.ready["chain"] == chain.hex()
     async with await Ledger.connect(ledger_process.ready["url"], signer) as ledger:
         assert await ledger.registry(address) == before
-        with open(f"/proc/{ledger_process.process.pid}/status") as status:  # noqa: ASYNC230 - a file in memory
-            resident = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+        status = await asyncio.to_thread(Path(f"/proc/{ledger_process.process.pid}/status").read_text)
+        resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
     assert resident < RESIDENT_KB_MAX
 
 
@@ -111,6 +166,8 @@ async def test_kill_9_in_the_middle_leaves_a_whole_number_of_transactions(
     sent: list[Any] = []
     effects: dict[str, Any] = {}
 
+    enough = asyncio.Event()
+
     async def spend(ledger: Ledger, address: str) -> None:
         for number in range(1, 1_000):
             digest = hashlib.blake2b(number.to_bytes(8, "little"), digest_size=32).digest()
@@ -118,13 +175,14 @@ async def test_kill_9_in_the_middle_leaves_a_whole_number_of_transactions(
             transaction = await ledger.build(command)
             sent.append(transaction)
             effects[transaction.digest] = await ledger.submit(transaction)
+            if len(effects) >= 25:
+                enough.set()
 
     async with await Ledger.connect(ledger_process.ready["url"], signer) as ledger:
         address = await publish_and_create(ledger)
         task = asyncio.create_task(spend(ledger, address))
         async with asyncio.timeout(60):
-            while len(effects) < 25:
-                await asyncio.sleep(0)
+            await enough.wait()
         ledger_process.process.kill()
         with pytest.raises(RpcError):
             await task
@@ -157,8 +215,6 @@ async def test_the_clock_is_set_frozen_and_released(ledger_process: "LedgerProce
 
 
 async def test_the_server_says_that_it_is_simulated(ledger_process: "LedgerProcess") -> None:
-    import pysui.sui.sui_grpc.suimsgs.sui.rpc.v2 as proto
-
     host, port = ledger_process.ready["url"].removeprefix("http://").split(":")
     channel = Channel(host, int(port))
     try:

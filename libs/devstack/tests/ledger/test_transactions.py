@@ -4,6 +4,7 @@ import hashlib
 import json
 from base64 import b64decode
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from daas.devstack.ledger.ledger import Ledger
 from daas.devstack.ledger.objects import CLOCK_ID, make_object, object_size
 from daas.devstack.ledger.server import default_packages
 from daas.devstack.ledger.store import Store
-from daas.devstack.ledger.type_tags import GAS_COIN, SUI, parse_address, parse_type
+from daas.devstack.ledger.type_tags import GAS_COIN, SUI, format_type, parse_address, parse_type
 from daas.devstack.ledger.wire import base58, unbase58
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ def test_the_clock_is_shared_and_read_only(ledger: Ledger, account: "Account") -
 def test_checkpoints_name_their_predecessors_and_the_first_names_the_chain(ledger: Ledger, account: "Account") -> None:
     account.run(*split_and_send(account, b"\x07" * 32), account.coins()[0])
     found = [ledger.store.checkpoint(n) for n in range(ledger.latest.sequence + 1)]
-    for previous, checkpoint in zip(found, found[1:], strict=False):
+    for previous, checkpoint in pairwise(found):
         assert previous is not None
         assert checkpoint is not None
         assert previous.digest in checkpoint.summary
@@ -285,8 +286,6 @@ def test_one_process_at_a_time_has_the_state(ledger: Ledger, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("text", ["u8", "vector<0x2::coin::Coin<0x2::sui::SUI>>", "0x1::option::Option<vector<u8>>"])
 def test_types_are_parsed_from_what_they_print(text: str) -> None:
-    from daas.devstack.ledger.type_tags import format_type
-
     assert parse_type(format_type(parse_type(text))) == parse_type(text)
 
 

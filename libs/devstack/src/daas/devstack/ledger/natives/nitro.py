@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from daas.common.errors import ConfigurationError
 from daas.devstack.ledger.natives.registry import AbortError, Ref
 from daas.devstack.ledger.natives.structs import framework_module
 from daas.devstack.ledger.natives.vectors import some
@@ -45,20 +46,21 @@ def _load_nitro_attestation(execution: Execution, _types: Types, document: bytea
     except AttestationError:
         raise AbortError(PARSE_ERROR) from None
     execution.meter.charge(_VERIFY_UNITS + _CERTIFICATE_UNITS * len(parsed.cabundle))
-    # What is allowed is the Move package's decision: here the document's own registers are, and debug mode.
-    own = () if parsed.debug else (Measurement(*(parsed.pcrs.get(index, b"") for index in range(3))),)
-    policy = AttestationPolicy(
-        measurements=own,
-        nonce=UNCHECKED,
-        user_data=UNCHECKED,
-        public_key_length_bytes=UNCHECKED,
-        allow_debug=True,
-        age_ms_max=_ALWAYS_MS,
-        clock_skew_ms=_ALWAYS_MS,
-    )
     try:
+        # What is allowed is the Move package's decision: here the document's own registers are, and debug mode. A
+        # document in which only some of PCR0 to PCR2 are zero is refused, though Sui would take it.
+        own = () if parsed.debug else (Measurement(*(parsed.pcrs.get(index, b"") for index in range(3))),)
+        policy = AttestationPolicy(
+            measurements=own,
+            nonce=UNCHECKED,
+            user_data=UNCHECKED,
+            public_key_length_bytes=UNCHECKED,
+            allow_debug=True,
+            age_ms_max=_ALWAYS_MS,
+            clock_skew_ms=_ALWAYS_MS,
+        )
         verify(bytes(document), policy, clock.get()[1])
-    except AttestationError:
+    except (AttestationError, ConfigurationError):
         raise AbortError(VERIFY_ERROR) from None
     pcrs = [
         [index, bytearray(value)]
