@@ -163,8 +163,6 @@ def reference_scores(pod: Pod, nodes: list[Node], pods_on: dict[str, list[Pod]])
         balanced = 100
         if len(fractions) == 2:
             balanced = (20_000 - abs(fractions[0] - fractions[1])) // 200
-        if not {"cpu", "memory"} & set(dict(demand(pod).requests)):
-            balanced = 0
         taint = 100 - 100 * unwanted[name] // most_unwanted if most_unwanted else 100
         liking = 100 * wanted[name] // most_wanted if most_wanted else 0
         totals[name] = least + balanced + 3 * taint + 2 * liking

@@ -15,7 +15,7 @@ from daas.placement.filters import NAME_FIELD, count_intolerable_preferences, pa
 from daas.placement.model import NodeSelectorRequirement, NodeSelectorTerm
 from daas.placement.podclass import PodClass
 from daas.placement.policy import Policy
-from daas.placement.reasons import Reason
+from daas.placement.reasons import NONE, Reason
 from daas.placement.resources import CPU, EPHEMERAL_STORAGE, MEMORY
 from daas.placement.table import CPU_COLUMN, MEMORY_COLUMN, PODS_COLUMN, Ints, Mask, NodeTable, Slots
 
@@ -33,12 +33,14 @@ _UNKNOWN = (-1, -1)
 
 #: Why a node is out before its room is looked at.
 _STATIC_REASONS = (
-    Reason(0),
+    NONE,
     Reason.NODE_UNSCHEDULABLE,
     Reason.UNTOLERATED_TAINT,
     Reason.NODE_AFFINITY_MISMATCH,
+    Reason.EXISTING_ANTI_AFFINITY,
 )
 _AFFINITY = 3
+_REPELLED = 4
 _SHORT = {
     CPU: Reason.INSUFFICIENT_CPU,
     MEMORY: Reason.INSUFFICIENT_MEMORY,
@@ -94,7 +96,7 @@ class _View:
         self.uneven = True
         self.static_at = self.dynamic_at = -1
         self.batch = -1
-        self.explained = (-1, Reason(0))
+        self.explained = (-1, NONE)
 
 
 class Engine:
@@ -141,7 +143,7 @@ class Engine:
             return Reason.NO_NODES
         if view.explained[0] == view.dynamic_at:
             return view.explained[1]
-        found = Reason(0)
+        found = NONE
         for index in np.unique(view.refusal[table.valid]):
             found |= _STATIC_REASONS[index]
         open_nodes = table.valid & (view.refusal == 0)
@@ -200,7 +202,7 @@ class Engine:
         if view.static_at == end:
             return False
         everything = view.static_at < 0 or end - view.static_at > table.slots // 4
-        slots = np.arange(table.slots) if everything else np.unique(table.static_log[view.static_at :]).astype(np.intp)
+        slots = np.arange(table.slots) if everything else np.array(table.static_log[view.static_at :], np.intp)
         view.static_at = end
         pod_class = view.pod_class
         codes, counts = self._taint_codes(pod_class)
@@ -208,6 +210,9 @@ class Engine:
         refusal = codes[sets]
         fits = self._selected(pod_class, slots)
         refusal[(refusal == 0) & ~fits] = _AFFINITY
+        for key, value in pod_class.repelled:
+            inside = self._requirement(NodeSelectorRequirement(key=key, operator="In", values=(value,)), slots)
+            refusal[(refusal == 0) & inside] = _REPELLED
         view.refusal[slots] = refusal
         view.taints[slots] = counts[sets]
         affinity = np.zeros(len(slots), np.int32)
@@ -302,7 +307,7 @@ class Engine:
         if start < 0 or end - start > self.table.slots // 2:
             self._refresh_many(view, None)
         else:
-            self._refresh_many(view, np.unique(log[start:]).astype(np.intp))
+            self._refresh_many(view, np.array(log[start:], np.intp))
         return True
 
     def _refresh_many(self, view: _View, slots: Slots | None) -> None:
@@ -321,14 +326,13 @@ class Engine:
             table.score_memory[at] + demand.score_memory_bytes,
             capacity[1],
         )
-        if not view.pod_class.best_effort:
-            cpu, memory = self._requested(view)
-            dynamic += self._policy.weight_balanced_allocation * scores.balanced_allocation_of(
-                capacity[0] - table.free[CPU_COLUMN, at] + cpu,
-                capacity[0],
-                capacity[1] - table.free[MEMORY_COLUMN, at] + memory,
-                capacity[1],
-            )
+        cpu, memory = self._requested(view)
+        dynamic += self._policy.weight_balanced_allocation * scores.balanced_allocation_of(
+            capacity[0] - table.free[CPU_COLUMN, at] + cpu,
+            capacity[0],
+            capacity[1] - table.free[MEMORY_COLUMN, at] + memory,
+            capacity[1],
+        )
         view.dynamic[at] = dynamic
         self._rekey(view, slots)
 
@@ -346,8 +350,6 @@ class Engine:
             table.score_memory.item(slot) + demand.score_memory_bytes,
             memory_capacity,
         )
-        if view.pod_class.best_effort:
-            return least, 0
         cpu, memory = self._requested(view)
         balanced = scores.balanced_allocation(
             cpu_capacity - table.free.item(CPU_COLUMN, slot) + cpu,

@@ -14,7 +14,7 @@ from daas.placement.model import (
     Taint,
     Toleration,
 )
-from daas.placement.reasons import Reason
+from daas.placement.reasons import NONE, Reason
 
 NO_SCHEDULE = "NoSchedule"
 NO_EXECUTE = "NoExecute"
@@ -50,13 +50,13 @@ def tolerates(toleration: Toleration, taint: Taint) -> bool:
 
 
 def taint_refusal(tolerations: tuple[Toleration, ...], taints: tuple[Taint, ...], *, unschedulable: bool) -> Reason:
-    """Why a node's cordon or taints keep the pod away; Reason(0) where they don't."""
+    """Why a node's cordon or taints keep the pod away; NONE where they don't."""
     if unschedulable and not any(tolerates(t, UNSCHEDULABLE_TAINT) for t in tolerations):
         return Reason.NODE_UNSCHEDULABLE
     for taint in taints:
         if taint.effect in (NO_SCHEDULE, NO_EXECUTE) and not any(tolerates(t, taint) for t in tolerations):
             return Reason.UNTOLERATED_TAINT
-    return Reason(0)
+    return NONE
 
 
 def count_intolerable_preferences(tolerations: tuple[Toleration, ...], taints: tuple[Taint, ...]) -> int:
@@ -114,7 +114,7 @@ def _unknown_node_affinity(affinity: Affinity) -> bool:
 
 def unsupported(pod: Pod) -> Reason:
     """What the pod asks for that would be ignored if it were placed: bits of UNSUPPORTED, none where it is clear."""
-    spec, found = pod.spec, Reason(0)
+    spec, found = pod.spec, NONE
     affinity = spec.affinity or Affinity()
     if affinity.pod_affinity and affinity.pod_affinity.required:
         found |= Reason.POD_AFFINITY_UNSUPPORTED
@@ -151,4 +151,4 @@ def remarks(pod: Pod) -> Reason:
         or (affinity.pod_anti_affinity and affinity.pod_anti_affinity.preferred)
         or any(c.when_unsatisfiable == "ScheduleAnyway" for c in pod.spec.topology_spread_constraints or ())
     )
-    return Reason.PREFERENCE_NOT_SCORED if soft else Reason(0)
+    return Reason.PREFERENCE_NOT_SCORED if soft else NONE

@@ -18,7 +18,7 @@ from daas.placement.log import (
     ResyncStarted,
 )
 from daas.placement.model import Node, Pod
-from daas.placement.records import PENDING, NodeRecord, PodRecord, PodState
+from daas.placement.records import PENDING, NodeRecord, PodRecord, PodState, repelling_terms
 from daas.placement.resources import allocatable, demand, is_terminal
 from daas.placement.state import ClusterState
 
@@ -172,14 +172,15 @@ def is_ours(state: ClusterState, pod: Pod) -> bool:
 def _classify(state: ClusterState, record: PodRecord, pod: Pod) -> None:
     """Puts a pod where its new version belongs."""
     if pod.spec.node_name and not is_terminal(pod):
-        state.bind(record, pod.spec.node_name)
+        state.bind(record, pod.spec.node_name, repelling_terms(pod))
         return
     if not is_ours(state, pod):
         state.idle(record)
         return
     priority, pod_class = pod.spec.priority or 0, state.classes.of(pod, record.demand)
-    unchanged = priority == record.priority and pod_class is record.pod_class
-    record.priority, record.pod_class = priority, pod_class
+    labels = pod.metadata.labels or {}
+    unchanged = priority == record.priority and pod_class is record.pod_class and labels == record.labels
+    record.priority, record.pod_class, record.labels, record.repels = priority, pod_class, labels, ()
     if record.state is PodState.ASSUMED or (record.state in PENDING and unchanged):
         return
     state.activate(record)

@@ -6,7 +6,7 @@ import msgspec
 
 from daas.placement.filters import remarks, unsupported
 from daas.placement.model import Affinity, NodeSelector, Pod, PreferredSchedulingTerm, Toleration
-from daas.placement.resources import CPU, MEMORY, Demand
+from daas.placement.resources import Demand
 
 
 class _Key(msgspec.Struct, frozen=True):
@@ -28,23 +28,23 @@ class PodClass:
         key: equal for equal classes.
         demand: what each pod takes.
         unsupported, remarks: bits for the leaves of its pods.
-        best_effort: whether it asks for neither CPU nor memory; the balance of those is not scored then.
+        repelled: (topology key, value) of nodes that running pods keep it away from.
     """
 
     __slots__ = (
         "__weakref__",
-        "best_effort",
         "demand",
         "key",
         "node_selector",
         "preferred",
         "remarks",
+        "repelled",
         "required",
         "tolerations",
         "unsupported",
     )
 
-    def __init__(self, key: bytes, parts: _Key) -> None:
+    def __init__(self, key: bytes, parts: "_Key | PodClass", repelled: tuple[tuple[str, str], ...] = ()) -> None:
         self.key = key
         self.demand = parts.demand
         self.tolerations = parts.tolerations
@@ -53,7 +53,7 @@ class PodClass:
         self.preferred = parts.preferred
         self.unsupported = parts.unsupported
         self.remarks = parts.remarks
-        self.best_effort = not any(name in (CPU, MEMORY) for name, _ in parts.demand.requests)
+        self.repelled = repelled
 
 
 class PodClasses:
@@ -79,4 +79,14 @@ class PodClasses:
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = PodClass(key, parts)
+        return found
+
+    def kept_away(self, base: PodClass, repelled: tuple[tuple[str, str], ...]) -> PodClass:
+        """The class of pods like these that may not go to some topology domains."""
+        if not repelled:
+            return base
+        key = base.key + msgspec.json.encode(repelled)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = PodClass(key, base, repelled)
         return found

@@ -35,6 +35,8 @@ class Reason(IntFlag):
     PREFERENCE_NOT_SCORED = 1 << 48
 
 
+#: No reason at all.
+NONE = Reason(0)
 #: Any of these keeps a pod pending whatever the nodes look like.
 UNSUPPORTED = Reason(((1 << 48) - 1) & ~((1 << 16) - 1))
 

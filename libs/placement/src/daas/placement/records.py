@@ -1,9 +1,10 @@
 """What the engine remembers of each node and pod, and the bytes by which the state root commits to it."""
 
 from enum import IntEnum
+from struct import Struct
 
 from daas.common import bcs
-from daas.placement.model import Node
+from daas.placement.model import Node, Pod, PodAffinityTerm, encode
 from daas.placement.podclass import PodClass
 from daas.placement.resources import Demand
 
@@ -24,6 +25,10 @@ class PodState(IntEnum):
     #: On a node, whoever put it there; takes capacity.
     BOUND = 5
 
+
+#: Neighbouring fields of a pod's leaf in one go: this is encoded for every pod that is decided.
+_POD_VERSION = Struct("<QQ")
+_POD_PROGRESS = Struct("<QQIQQ")
 
 PENDING = frozenset({PodState.ACTIVE, PodState.BACKOFF, PodState.UNSCHEDULABLE})
 TAKES_CAPACITY = frozenset({PodState.ASSUMED, PodState.BOUND})
@@ -123,6 +128,8 @@ class PodRecord:
         not_before_ms: end of the delay after the last failure.
         ticket: place in the queue, given when it became active.
         pod_class: what it asks for; only pods that may have to be decided have one.
+        labels: of pods that may have to be decided.
+        repels: terms of required anti-affinity with their encodings; only pods that are bound have them.
     """
 
     __slots__ = (
@@ -132,12 +139,14 @@ class PodRecord:
         "encoded",
         "epoch",
         "expires_ms",
+        "labels",
         "name",
         "namespace",
         "node",
         "not_before_ms",
         "pod_class",
         "priority",
+        "repels",
         "resource_version",
         "sequence",
         "state",
@@ -158,6 +167,8 @@ class PodRecord:
         self.demand = Demand((), 0, 0)
         self.priority = 0
         self.pod_class: PodClass | None = None
+        self.labels: dict[str, str] = {}
+        self.repels: tuple[tuple[bytes, PodAffinityTerm], ...] = ()
         self.state = PodState.IDLE
         self.node = ""
         self.sequence = 0
@@ -171,19 +182,20 @@ class PodRecord:
         return b"".join(
             (
                 bcs.string(self.uid),
-                bcs.u64(self.version),
-                bcs.u64(self.epoch),
+                _POD_VERSION.pack(self.version, self.epoch),
                 self.digest,
                 bcs.u8(self.state),
                 bcs.string(self.node),
-                bcs.u64(self.sequence),
-                bcs.u64(self.expires_ms),
-                bcs.u32(self.attempts),
-                bcs.u64(self.not_before_ms),
-                bcs.u64(self.ticket),
+                _POD_PROGRESS.pack(self.sequence, self.expires_ms, self.attempts, self.not_before_ms, self.ticket),
             )
         )
 
 
 def _amount(item: tuple[str, int]) -> bytes:
     return bcs.string(item[0]) + bcs.u128(item[1])
+
+
+def repelling_terms(pod: Pod) -> tuple[tuple[bytes, PodAffinityTerm], ...]:
+    """The pod's terms of required anti-affinity, each with its encoding to tell equal ones by."""
+    affinity = pod.spec.affinity.pod_anti_affinity if pod.spec.affinity else None
+    return tuple((encode(term), term) for term in (affinity.required if affinity else None) or ())

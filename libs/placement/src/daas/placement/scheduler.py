@@ -10,9 +10,10 @@ from daas.placement.engine import Engine
 from daas.placement.errors import EventError, LogSequenceError, QuantityError
 from daas.placement.fold import fold
 from daas.placement.log import RefusedEvent, decode_entry, decode_event
+from daas.placement.podclass import PodClass
 from daas.placement.policy import Genesis
-from daas.placement.reasons import Reason
 from daas.placement.records import PodRecord, PodState
+from daas.placement.repulsion import Repulsion
 from daas.placement.snapshot import SnapshotHead, read_snapshot, write_snapshot
 from daas.placement.state import ClusterState
 
@@ -164,13 +165,16 @@ class Scheduler:
             state.changed_nodes, state.changed_usage = {}, {}
             seed = merkle.digest(_SEED_DOMAIN + self._digest + self._log_root)
             self._engine.begin(int.from_bytes(seed[:8], "little"))
-            self._wake(now_ms)
+            repulsion = Repulsion(state.repelling.values(), state.nodes) if state.repelling else None
+            self._wake(now_ms, repulsion)
+        else:
+            repulsion = None
         state.helped = False
         if not state.queue.active:
             return None
         sequence, expires_ms = self._sequence + 1, now_ms + self._genesis.policy.expires_ms
         leaves = tuple(
-            self._place(record, sequence, now_ms, expires_ms)
+            self._place(record, self._class_of(record, repulsion), sequence, now_ms, expires_ms)
             for record in state.queue.head(self._genesis.policy.batch_max)
         )
         batch = PlacementBatch(
@@ -189,7 +193,7 @@ class Scheduler:
         self._sequence, self._digest = sequence, batch.digest()
         return Decision(batch=batch, leaves=leaves, timestamp_ms=now_ms)
 
-    def _wake(self, now_ms: int) -> None:
+    def _wake(self, now_ms: int, repulsion: Repulsion | None) -> None:
         """Lets unschedulable pods go back to the queue whose class has a node now."""
         state = self._state
         if not state.helped:
@@ -197,8 +201,7 @@ class Scheduler:
         verdicts: dict[bytes, bool] = {}
         waiting = sorted(state.queue.members[PodState.UNSCHEDULABLE].values(), key=lambda record: record.ticket)
         for record in waiting:
-            pod_class = record.pod_class
-            assert pod_class is not None
+            pod_class = self._class_of(record, repulsion)
             if pod_class.unsupported:
                 continue
             if pod_class.key not in verdicts:
@@ -206,17 +209,23 @@ class Scheduler:
             if verdicts[pod_class.key]:
                 state.wake(record, now_ms)
 
-    def _place(self, record: PodRecord, sequence: int, now_ms: int, expires_ms: int) -> Leaf:
-        """Decides one pod."""
+    def _class_of(self, record: PodRecord, repulsion: Repulsion | None) -> PodClass:
+        """What the pod asks for, less where running pods keep it away from."""
         pod_class = record.pod_class
-        assert pod_class is not None
+        assert pod_class is not None, f"pod {record.uid} waits without a class"
+        if repulsion is None:
+            return pod_class
+        return self._state.classes.kept_away(pod_class, repulsion.domains(record.namespace, record.labels))
+
+    def _place(self, record: PodRecord, pod_class: PodClass, sequence: int, now_ms: int, expires_ms: int) -> Leaf:
+        """Decides one pod."""
         chosen = None if pod_class.unsupported else self._engine.choose(pod_class)
         if chosen is None:
-            reasons = Reason(pod_class.unsupported) or self._engine.explain(pod_class)
+            reasons = pod_class.unsupported or int(self._engine.explain(pod_class))
             node, score = None, 0
             self._state.park(record, now_ms)
         else:
-            reasons = Reason(0)
+            reasons = 0
             node, score = chosen
             self._state.assume(record, node, sequence, expires_ms)
         return Leaf(
@@ -226,7 +235,7 @@ class Scheduler:
             resource_version=record.resource_version,
             node=node,
             score=score,
-            reasons=int(reasons) | pod_class.remarks,
+            reasons=reasons | pod_class.remarks,
         )
 
 

@@ -12,7 +12,7 @@ from daas.placement.batch import DIGEST_LENGTH, PlacementBatch
 from daas.placement.errors import EventError, QuantityError, SnapshotError
 from daas.placement.fold import MAX_NODES, MAX_PODS, is_ours, node_record, parse_version
 from daas.placement.model import Node, Pod
-from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, PodRecord, PodState
+from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, PodRecord, PodState, repelling_terms
 from daas.placement.resources import demand
 from daas.placement.state import TOMBSTONES, ClusterState
 
@@ -214,5 +214,8 @@ def _add_pod(state: ClusterState, row: _PodRow) -> None:
     if row.state in PENDING or row.state is PodState.ASSUMED:
         _require(is_ours(state, pod), f"pod {meta.uid} is {row.state.name} but not ours to place")
         record.priority = pod.spec.priority or 0
+        record.labels = meta.labels or {}
         record.pod_class = state.classes.of(pod, record.demand)
+    if row.state is PodState.BOUND:
+        record.repels = repelling_terms(pod)
     state.restore_pod(record, row.node)

@@ -6,6 +6,7 @@ state root and which nodes of the engine have to be looked at again.
 
 from daas.common import bcs
 from daas.placement.commitment import NODE_BUCKETS, POD_BUCKETS, TOMBSTONE_BUCKETS, BucketTree, state_root
+from daas.placement.model import PodAffinityTerm
 from daas.placement.podclass import PodClasses
 from daas.placement.policy import Policy
 from daas.placement.queue import PendingQueue
@@ -21,6 +22,7 @@ class ClusterState:
 
     Attributes:
         last_ms: timestamp of the last readable entry.
+        repelling: pods on a node that keep others away by required anti-affinity.
         epoch: number of the last resync that was started; resync_id: its id while it runs, else "".
         tickets: places in the queue given so far.
         helped: whether something happened since the last look that can make an unschedulable pod fit.
@@ -34,6 +36,7 @@ class ClusterState:
         self.pod_names: dict[tuple[str, str], PodRecord] = {}
         self.pods_on: dict[str, dict[str, PodRecord]] = {}
         self.assumed: dict[str, PodRecord] = {}
+        self.repelling: dict[str, PodRecord] = {}
         self.tombstones: dict[str, int] = {}
         self.tombstone_ring: list[str] = []
         self.tombstone_next = 0
@@ -130,6 +133,7 @@ class ClusterState:
         self._leave(record)
         record.state = PodState.IDLE
         record.pod_class = None
+        record.repels = ()
         self._dirty_pods[record.uid] = None
 
     def activate(self, record: PodRecord) -> None:
@@ -142,11 +146,12 @@ class ClusterState:
         self.queue.add(record)
         self._dirty_pods[record.uid] = None
 
-    def bind(self, record: PodRecord, node: str) -> None:
+    def bind(self, record: PodRecord, node: str, repels: tuple[tuple[bytes, PodAffinityTerm], ...]) -> None:
         """On a node, whoever put it there."""
-        if record.state is PodState.BOUND and record.node == node:
+        if record.state is PodState.BOUND and record.node == node and record.repels == repels:
             return
         self._leave(record)
+        record.repels = repels
         record.attempts = record.not_before_ms = record.ticket = 0
         record.pod_class = None
         self._settle(record, node, PodState.BOUND)
@@ -201,6 +206,8 @@ class ClusterState:
         record.node = node
         if state is PodState.ASSUMED:
             self.assumed[record.uid] = record
+        if record.repels:
+            self.repelling[record.uid] = record
         self.pods_on.setdefault(node, {})[record.uid] = record
         known = self.nodes.get(node)
         if known is not None:
@@ -216,6 +223,7 @@ class ClusterState:
             self.queue.remove(record)
         elif record.state in TAKES_CAPACITY:
             self.assumed.pop(record.uid, None)
+            self.repelling.pop(record.uid, None)
             beside = self.pods_on[record.node]
             del beside[record.uid]
             if not beside:
