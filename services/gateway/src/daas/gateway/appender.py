@@ -170,7 +170,9 @@ class LogAppender:
             if not self._waiting:
                 self._wake.clear()
                 try:
-                    await asyncio.wait_for(self._wake.wait(), self._limits.tick_s)
+                    # Not wait_for: on 3.11 it swallows a cancellation that comes together with the wake-up.
+                    async with asyncio.timeout(self._limits.tick_s):
+                        await self._wake.wait()
                 except TimeoutError:
                     if self._wants_tick():
                         await self._send_whole((), b"")
