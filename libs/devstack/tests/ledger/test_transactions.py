@@ -273,7 +273,7 @@ def test_a_reopened_ledger_has_the_same_chain_objects_packages_and_records(
     record = ledger.store.executed(unbase58(executed.digest))
     again = open_ledger()
     assert (again.chain, again.latest) == (chain, latest)
-    assert again.store.owned(account.address, "address", b"", 100, "") == coins
+    assert again.store.owned(account.address, "address", b"", 100, format_type(GAS_COIN)) == coins
     assert again.store.executed(unbase58(executed.digest)) == record
     assert again.program.function(package, "placement", "anchor") is not None
 

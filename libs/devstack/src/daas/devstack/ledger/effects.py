@@ -11,7 +11,7 @@ import msgspec
 from daas.devstack.ledger.commands import CommandRunner, Slot
 from daas.devstack.ledger.encoding import uleb
 from daas.devstack.ledger.errors import ExecutionFailedError, MoveAbortError, MoveLocation
-from daas.devstack.ledger.execution import OBJECT_BYTES_MAX, Event, Execution
+from daas.devstack.ledger.execution import OBJECT_BYTES_MAX, Event, Execution, Placed
 from daas.devstack.ledger.gas import rebate_mist, storage_mist
 from daas.devstack.ledger.natives.registry import STORE
 from daas.devstack.ledger.objects import Object, Owner, coin_contents, make_object, object_size
@@ -30,6 +30,9 @@ FAILURE_KINDS: Final = (
     "VM_VERIFICATION_OR_DESERIALIZATION_ERROR", "VM_INVARIANT_VIOLATION", "FUNCTION_NOT_FOUND", "ARITY_MISMATCH",
     "TYPE_ARITY_MISMATCH", "NON_ENTRY_FUNCTION_INVOKED", "COMMAND_ARGUMENT_ERROR", "TYPE_ARGUMENT_ERROR",
     "UNUSED_VALUE_WITHOUT_DROP", "INVALID_PUBLIC_FUNCTION_RETURN_TYPE", "INVALID_TRANSFER_OBJECT",
+    "EFFECTS_TOO_LARGE", "PUBLISH_UPGRADE_MISSING_DEPENDENCY", "PUBLISH_UPGRADE_DEPENDENCY_DOWNGRADE",
+    "PACKAGE_UPGRADE_ERROR", "WRITTEN_OBJECTS_TOO_LARGE", "CERTIFICATE_DENIED", "SUI_MOVE_VERIFICATION_TIMEDOUT",
+    "CONSENSUS_OBJECT_OPERATION_NOT_ALLOWED",
 )  # fmt: skip
 ARGUMENT_KINDS: Final = (
     "TYPE_MISMATCH", "INVALID_BCS_BYTES", "INVALID_USAGE_OF_PURE_ARGUMENT",
@@ -169,6 +172,13 @@ def _successful(
     encode = execution.codec.encode
     for object_id in mutable:
         held, slot = inputs[object_id], runner.slots[object_id]
+        placed_anew = execution.placed.get(object_id)
+        if slot.moved and held.owner.kind == "shared" and object_id not in execution.deleted_ids:
+            if placed_anew is None or placed_anew.owner.kind != "shared":
+                raise ExecutionFailedError(
+                    "CONSENSUS_OBJECT_OPERATION_NOT_ALLOWED", "a shared object can only be deleted or shared again"
+                )
+            execution.placed[object_id] = Placed(held.owner, placed_anew.type, placed_anew.value)
         if not slot.moved:
             outcomes[object_id] = (held, (held.owner, held.type, _contents(execution, held, slot)), "none")
         elif object_id in execution.deleted_ids:
