@@ -80,7 +80,7 @@ async def anchor_source(context: Context, *, offline: bool) -> AsyncIterator[Anc
     try:
         if context.package is None:
             raise ConfigurationError(
-                "the context names a ledger, but not the package whose events count",
+                "the context names a ledger, but not the package",
                 reason="no-package",
                 field="package",
             )
