@@ -105,7 +105,7 @@ async def namespace(cluster: Cluster) -> AsyncIterator[str]:
     if not cluster.simulated:  # pods need the account that a controller makes
         async with asyncio.timeout(30):
             account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
-            while (await cluster.request("GET", account)).status != 200:
+            while (await cluster.request("GET", account)).status != 200:  # noqa: ASYNC110 - it happens on another machine
                 await asyncio.sleep(0.1)
     yield name
     await cluster.request("DELETE", f"/api/v1/namespaces/{name}")

@@ -58,7 +58,13 @@ class ApiServer:
             loop = asyncio.get_running_loop()
             return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_BYTES_MAX)
 
-        server = web.Server(self.handle, request_factory=make_request, access_log=None)
+        server = web.Server(
+            # Cancelling when the client goes ends its watch at once instead of at the next event.
+            self.handle,
+            request_factory=make_request,
+            access_log=None,
+            handler_cancellation=True,
+        )
         self._runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", port, ssl_context=tls, backlog=1024)
