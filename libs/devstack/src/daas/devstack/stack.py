@@ -109,7 +109,9 @@ class Stack:
         """One software NSM for each enclave, under one root, which the first of them makes."""
         for name in self.nsm_names:
             socket = self._nsm_socket(name)
-            await self._server(name, *NSM_ARGUMENTS, "--socket", socket, "--state", self.state_dir / "nsm", module="nsm")
+            await self._server(
+                name, *NSM_ARGUMENTS, "--socket", socket, "--state", self.state_dir / "nsm", module="nsm"
+            )
 
     @property
     def nsm_names(self) -> list[str]:
@@ -261,12 +263,14 @@ class Stack:
         """Writes the context for other commands on this machine."""
         self.context_path.write_text(json.dumps(self.context(), indent=2) + "\n", encoding="utf-8")
 
+    def pids(self) -> dict[str, int]:
+        """The process of every part, by name."""
+        own = {name: process.pid for name, process in self.processes.items()}
+        return own | {"nats": self.nats.process.pid, "etcd": self.etcd.pid}
+
     def rss_bytes(self) -> dict[str, int]:
-        """Resident memory of every process."""
-        sizes = {name: process.rss_bytes() for name, process in self.processes.items()}
-        sizes["nats"] = self.nats.process.rss_bytes()
-        sizes["etcd"] = _rss_bytes(self.etcd.pid)
-        return sizes
+        """Resident memory of every part, by name."""
+        return {name: _rss_bytes(pid) for name, pid in self.pids().items()}
 
     async def stop(self) -> None:
         """Stops services first, then servers; nothing is left behind."""

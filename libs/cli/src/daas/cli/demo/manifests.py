@@ -10,6 +10,7 @@ import msgspec
 import yaml
 
 from daas.common.errors import Unavailable
+from daas.kube.client import KubeClient
 
 NAMESPACE = "demo"
 SCHEDULER = "k3s-daas"
@@ -68,7 +69,7 @@ async def create(kubeconfig: str, files: list[Path]) -> str:
     """
     kubectl = shutil.which("kubectl")
     if kubectl is None:
-        await asyncio.to_thread(_create_with_client, kubeconfig, files)
+        await _create_with_client(Path(kubeconfig), files)
         return "the kubernetes client (kubectl is not installed)"
     for path in files:
         arguments = ("--kubeconfig", kubeconfig, "create", "--validate=false", "-f", str(path))
@@ -86,10 +87,9 @@ async def create(kubeconfig: str, files: list[Path]) -> str:
     return "kubectl"
 
 
-def _create_with_client(kubeconfig: str, files: list[Path]) -> None:
-    from kubernetes import client, config, utils  # noqa: PLC0415 - 60 MB that only this path needs
-
-    config.load_kube_config(kubeconfig)
-    with client.ApiClient() as api:
+async def _create_with_client(kubeconfig: Path, files: list[Path]) -> None:
+    paths = {"Node": "/api/v1/nodes", "Namespace": "/api/v1/namespaces", "Pod": f"/api/v1/namespaces/{NAMESPACE}/pods"}
+    async with await KubeClient.connect(kubeconfig) as client:
         for path in files:
-            utils.create_from_yaml(api, str(path))
+            for manifest in yaml.safe_load_all(await asyncio.to_thread(path.read_text)):
+                await client.request("POST", paths[manifest["kind"]], body=manifest)

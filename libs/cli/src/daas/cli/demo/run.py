@@ -37,7 +37,9 @@ async def run(stack: "Stack") -> int:
     """The whole demo; returns the exit code: 0 when everything happened as it should."""
     started = time.monotonic()
     _act("1", "every part starts, on ports that the parts choose")
+    pids: dict[str, int] = {}
     async with stack:
+        pids = stack.pids()
         follower = None
         try:
             film = Film()
@@ -51,8 +53,16 @@ async def run(stack: "Stack") -> int:
                 follower.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await follower
-    console.print(f"  [green]✓[/] no process is left, {time.monotonic() - started:.0f} s in all")
+    left = _alive(pids)
+    if left:
+        console.print(f"  [red]✗[/] still there: {', '.join(left)}")
+        return 1
+    console.print(f"  [green]✓[/] all {len(pids)} processes are gone, {time.monotonic() - started:.0f} s in all")
     return 0 if good else 1
+
+
+def _alive(pids: dict[str, int]) -> list[str]:
+    return [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()]
 
 
 def _act(number: str, title: str) -> None:
