@@ -20,6 +20,7 @@ LIBRARY_MAY_IMPORT = {
     "ledger": set(),
     "kube": set(),
     "etcd": set(),
+    "seal": set(),
     "evidence": {"daas.attestation", "daas.placement", "daas.etcd"},
     "devstack": {"daas.attestation", "daas.ledger"},
 }
