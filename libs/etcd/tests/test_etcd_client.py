@@ -15,6 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
 from daas.common.errors import ConfigurationError, InvalidInput, NotFound, Unavailable
 from daas.devstack.etcd import EtcdServer, etcd_binary
 from daas.etcd import Compacted, Compare, Delete, EtcdClient, Get, Put, Relation, Target, Tls

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+
 from daas.common.errors import Conflict, DaasError, InvalidInput, NotFound, Refused, Unavailable
 from daas.etcd import Compacted, Compare, Relation, Target
 from daas.etcd import rpc_pb2 as rpc

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+
 from daas.devstack.etcd import EtcdServer
 from daas.etcd import Change, Compacted, EtcdClient, Put, Snapshot, WatchEvent
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import pytest
@@ -263,7 +263,7 @@ async def test_snapshots_are_copied_and_shorten_the_replay(cluster: Cluster) -> 
 
 async def test_what_happened_to_pods_and_keys_is_kept_as_it_was_said(cluster: Cluster) -> None:
     key, digest = "ab" * 32, "cd" * 32
-    pod = {"pod_uid": "u", "namespace": "default", "name": "web", "node": "n"}
+    pod: dict[str, Any] = {"pod_uid": "u", "namespace": "default", "name": "web", "node": "n"}
     facts = (
         (subjects.PLACEMENT_BOUND, cluster.gateway, "bound", PlacementBound(
             **pod, sequence=1, index=0, payload_digest=digest, tx_digest="T", created_ms=1, decided_ms=2, anchored_ms=3,

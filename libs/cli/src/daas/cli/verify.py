@@ -27,7 +27,7 @@ from daas.evidence.trust import Trust
 from daas.ledger import Ledger
 
 verify_app = typer.Typer(help="Check what the cluster decided, without trusting it.", no_args_is_help=True)
-evidence_app = typer.Typer(help="Take evidence away in a file.", no_args_is_help=True)
+evidence_app = typer.Typer(no_args_is_help=True)
 
 
 Offline = Annotated[
@@ -210,6 +210,11 @@ async def _all(context: Context, first: int, *, offline: bool, output: Format) -
             if output is Format.TEXT and not report.ok:
                 print_report(report, output)
     return reports
+
+
+@evidence_app.callback()
+def evidence_commands() -> None:
+    """Take evidence away in a file."""
 
 
 @evidence_app.command("export")

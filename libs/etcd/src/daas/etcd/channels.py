@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import grpc
 import grpc.aio
+
 from daas.common.errors import ConfigurationError, Unavailable
 from daas.etcd.errors import TRANSIENT, from_status
 

@@ -8,6 +8,7 @@ from typing import Final, Self, TypeVar
 
 import grpc
 import grpc.aio
+
 from daas.common.errors import InvalidInput, NotFound, Unavailable
 from daas.etcd import rpc_pb2 as rpc
 from daas.etcd.channels import RETRY_FIRST_S, RETRY_LAST_S, Channels, Tls

@@ -3,6 +3,7 @@
 from typing import Final
 
 import grpc
+
 from daas.common.errors import Conflict, DaasError, InvalidInput, NotFound, Refused, Unavailable
 
 
