@@ -1,7 +1,10 @@
 """Nodes are filtered and scored as the one-page reference does, for any pods and nodes."""
 
 import random
+from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -53,8 +56,6 @@ def test_every_pod_of_a_batch_goes_to_a_best_node_of_the_reference_seeing_those_
 
 
 def _renamed(pod: Pod, **meta: str) -> Pod:
-    import msgspec
-
     return msgspec.structs.replace(pod, metadata=msgspec.structs.replace(pod.metadata, **meta))
 
 
@@ -63,8 +64,6 @@ amounts = st.integers(min_value=0, max_value=2**48)
 
 @given(st.lists(st.tuples(amounts, amounts, amounts, amounts), min_size=1, max_size=20))
 def test_the_formulas_for_one_node_and_for_many_agree(rows: list[tuple[int, int, int, int]]) -> None:
-    import numpy as np
-
     columns = [np.array(column, np.int64) for column in zip(*rows, strict=True)]
     assert scores.least_allocated_of(*columns).tolist() == [scores.least_allocated(*row) for row in rows]
     assert scores.balanced_allocation_of(*columns).tolist() == [scores.balanced_allocation(*row) for row in rows]
@@ -72,8 +71,6 @@ def test_the_formulas_for_one_node_and_for_many_agree(rows: list[tuple[int, int,
 
 @given(st.lists(st.integers(0, 2**20), min_size=1, max_size=20), st.booleans())
 def test_normalization_of_one_and_of_many_agree(raw: list[int], reverse: bool) -> None:
-    import numpy as np
-
     column = scores.normalized_of(np.array(raw, np.int64), max(raw), reverse=reverse)
     assert column.tolist() == [scores.normalized(value, max(raw), reverse=reverse) for value in raw]
 
@@ -85,7 +82,7 @@ def test_equal_nodes_share_the_load_and_the_first_choice_rotates_with_the_log() 
         world.nodes(*(make_node(f"n{i}") for i in range(4)))
         world.now_ms += start
         result = world.pods(*(make_pod(f"p{i}", cpu="100m", memory="100Mi") for i in range(8)))
-        assert sorted(result.values()) == sorted([f"n{i}" for i in range(4)] * 2)
+        assert sorted(map(str, result.values())) == sorted([f"n{i}" for i in range(4)] * 2)
         firsts.add(result["p0"])
     assert len(firsts) > 1
 
@@ -156,7 +153,9 @@ def test_without_nodes_the_reason_says_so() -> None:
         ),
     ],
 )
-def test_a_feature_that_is_not_decided_yet_keeps_the_pod_pending_with_its_reason(spec: dict, reason: str) -> None:
+def test_a_feature_that_is_not_decided_yet_keeps_the_pod_pending_with_its_reason(
+    spec: dict[str, Any], reason: str
+) -> None:
     world = World()
     world.nodes(make_node("n0"))
     applied = world.tell(PodUpserted(pod=make_pod("p", **spec)))

@@ -14,6 +14,7 @@ from daas.placement.log import (
     ResyncFinished,
     ResyncStarted,
 )
+from daas.placement.reasons import Reason
 from daas.placement.records import PodState
 
 
@@ -273,3 +274,42 @@ def test_requests_resized_in_place_change_what_is_taken() -> None:
     assert world.pods(make_pod("p", 3, cpu="2")) == {"p": None}
     world.pods(make_pod("a", 4, cpu="2", nodeName="n0"))
     assert placed(world.tell(after_ms=2_000)) == {"p": "n0"}
+
+
+def anti_affinity(**term: Any) -> dict[str, Any]:
+    term = {"labelSelector": {"matchLabels": {"app": "web"}}, "topologyKey": "zone", **term}
+    return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+
+
+@pytest.mark.parametrize(
+    ("term", "pod", "node"),
+    [
+        ({}, {}, "b"),
+        ({}, {"metadata": {"labels": {"app": "db"}}}, "a"),
+        ({}, {"namespace": "other"}, "a"),
+        ({"namespaces": ["other"]}, {"namespace": "other"}, "b"),
+        ({"namespaceSelector": {}}, {"namespace": "other"}, "b"),
+        ({"topologyKey": "absent"}, {}, "a"),
+        ({"labelSelector": None}, {}, "a"),
+        ({"labelSelector": {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["db"]}]}}, {}, "b"),
+    ],
+)
+def test_running_pods_keep_the_distance_they_asked_for(term: dict[str, Any], pod: dict[str, Any], node: str) -> None:
+    world = World()
+    world.nodes(
+        make_node("a", labels={"zone": "a"}, allocatable={"cpu": "64", "memory": "64Gi"}),
+        make_node("b", labels={"zone": "b"}),
+    )
+    world.pods(make_pod("there", 1, nodeName="a", affinity=anti_affinity(**term)))
+    wanted = {"metadata": {"labels": {"app": "web"}}, "cpu": "1", "memory": "1Gi", **pod}
+    assert world.pods(make_pod("p", 2, **wanted)) == {"p": node}
+
+
+def test_a_pod_kept_away_everywhere_says_why_and_comes_when_the_other_has_gone() -> None:
+    world = World()
+    world.nodes(make_node("a", labels={"zone": "a"}))
+    world.pods(make_pod("there", 1, nodeName="a", affinity=anti_affinity()))
+    applied = world.tell(PodUpserted(pod=make_pod("p", 2, metadata={"labels": {"app": "web"}})))
+    assert applied.decision is not None
+    assert applied.decision.leaves[0].reasons == Reason.EXISTING_ANTI_AFFINITY
+    assert placed(world.tell(gone("there"), after_ms=2_000)) == {"p": "a"}

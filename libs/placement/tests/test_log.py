@@ -1,6 +1,7 @@
 """Entries are read from nothing but their bytes; what is wrong is refused and the rest goes on."""
 
 import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -22,10 +23,10 @@ def entry(*events: object, **fields: object) -> bytes:
     return json.dumps({"schema": 1, "timestamp_ms": 5, "source": "t", "events": list(events), **fields}).encode()
 
 
-def changed(event: dict, path: str, value: object) -> dict:
-    copy = json.loads(json.dumps(event))
+def changed(event: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+    copy: dict[str, Any] = json.loads(json.dumps(event))
     *parents, last = path.split(".")
-    at = copy
+    at: Any = copy
     for parent in parents:
         at = at[int(parent)] if parent.isdigit() else at.setdefault(parent, {})
     at[last] = value
@@ -127,8 +128,18 @@ json_values = st.recursive(
     max_leaves=6,
 )
 paths = st.sampled_from(
-    ["pod", "pod.metadata", "pod.spec", "pod.spec.containers", "pod.spec.affinity", "pod.spec.tolerations"]
-    + ["pod.metadata.uid", "pod.spec.containers.0.resources.requests", "pod.status", "pod.spec.nodeSelector"]
+    [
+        "pod",
+        "pod.metadata",
+        "pod.metadata.uid",
+        "pod.spec",
+        "pod.spec.affinity",
+        "pod.spec.containers",
+        "pod.spec.containers.0.resources.requests",
+        "pod.spec.nodeSelector",
+        "pod.spec.tolerations",
+        "pod.status",
+    ]
 )
 
 

@@ -1,5 +1,7 @@
 """A replay finds every altered byte, and snapshots are taken only for what they are."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from placement_simulator import Simulator
 from placement_world import GENESIS, World, make_node, make_pod
 
 from daas.common.errors import DecodeError
-from daas.placement import Genesis, Leaf, PlacementBatch, Policy, Scheduler, intent_message, verify
+from daas.placement import Claim, Genesis, Leaf, PlacementBatch, Policy, Scheduler, intent_message, verify
 from daas.placement.errors import GenesisError, SnapshotError
 from daas.placement.log import BindFailed
 
@@ -77,8 +79,16 @@ def test_any_altered_field_of_a_header_is_found_and_named(world: World, field: s
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("pod_uid", "x"), ("namespace", "x"), ("name", "x"), ("resource_version", "0"), ("node", None), ("node", "n9")]
-    + [("score", 1), ("reasons", 1)],
+    [
+        ("pod_uid", "x"),
+        ("namespace", "x"),
+        ("name", "x"),
+        ("resource_version", "0"),
+        ("node", None),
+        ("node", "n9"),
+        ("score", 1),
+        ("reasons", 1),
+    ],
 )
 def test_any_altered_field_of_a_leaf_is_found_and_named(world: World, field: str, value: object) -> None:
     claims = list(world.claims)
@@ -94,7 +104,7 @@ def test_any_altered_field_of_a_leaf_is_found_and_named(world: World, field: str
 def test_a_missing_leaf_a_moved_time_a_gap_and_an_invented_decision_are_found(world: World) -> None:
     entries, claims = numbered(world.entries), world.claims
 
-    def field_of(altered: list, log: list[tuple[int, bytes]] = entries) -> str:
+    def field_of(altered: list[Claim], log: list[tuple[int, bytes]] = entries) -> str:
         difference = verify(GENESIS, None, log, altered).difference
         assert difference is not None
         return difference.field
@@ -120,7 +130,7 @@ def test_another_policy_or_cluster_does_not_verify(world: World) -> None:
 @pytest.mark.parametrize(
     "values", [{"batch_max": 0}, {"batch_max": 513}, {"weight_node_affinity": -1}, {"profile": "x"}, {"expires_ms": 0}]
 )
-def test_a_policy_out_of_range_is_refused(values: dict) -> None:
+def test_a_policy_out_of_range_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(GenesisError):
         Policy(**values)
 
@@ -153,9 +163,9 @@ def _simulated() -> Simulator:
         while simulator.step().decision is None:
             pass
         _CACHE["simulator"], _CACHE["snapshot"] = simulator, simulator.world.scheduler.snapshot()
-    simulator = _CACHE["simulator"]
-    assert isinstance(simulator, Simulator)
-    return simulator
+    cached = _CACHE["simulator"]
+    assert isinstance(cached, Simulator)
+    return cached
 
 
 def _snapshot() -> bytes:

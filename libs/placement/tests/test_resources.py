@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from placement_world import make_node, make_pod
 
+from daas.common import merkle
+from daas.placement.commitment import BucketTree
 from daas.placement.errors import QuantityError
 from daas.placement.quantity import NANO, parse_nano
 from daas.placement.resources import MAX_CAPACITY, allocatable, demand, fits, pod_requests
@@ -16,9 +18,11 @@ from daas.placement.resources import MAX_CAPACITY, allocatable, demand, fits, po
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("0", 0), ("1", 1), ("+1", 1), ("-0", 0), ("250m", Fraction(1, 4)), ("0.5", Fraction(1, 2)), (".5", Fraction(1, 2)),
-        ("5.", 5), ("1k", 1000), ("1Ki", 1024), ("1.5Gi", 3 * 2**29), ("2M", 2_000_000), ("1E", 10**18), ("1Ei", 2**60),
-        ("1e3", 1000), ("1E3", 1000), ("12e-1", Fraction(12, 10)), ("100u", Fraction(1, 10_000)), ("1n", Fraction(1, NANO)),
+        ("0", 0), ("1", 1), ("+1", 1), ("-0", 0), ("250m", Fraction(1, 4)), ("0.5", Fraction(1, 2)),
+        (".5", Fraction(1, 2)), ("5.", 5), ("1k", 1000), ("1Ki", 1024), ("1.5Gi", 3 * 2**29), ("2M", 2_000_000),
+        ("1E", 10**18), ("1Ei", 2**60),
+        ("1e3", 1000), ("1E3", 1000), ("12e-1", Fraction(12, 10)),
+        ("100u", Fraction(1, 10_000)), ("1n", Fraction(1, NANO)),
     ],
 )  # fmt: skip
 def test_quantities_are_read_exactly(text: str, value: Fraction) -> None:
@@ -27,7 +31,7 @@ def test_quantities_are_read_exactly(text: str, value: Fraction) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ".", "m", "1 ", " 1", "1mm", "1KI", "1ki", "0x1", "1_000", "1e", "1e99", "inf", "nan", "1,5", "--1", "١"],
+    ["", ".", "m", "1 ", " 1", "1mm", "1KI", "1ki", "0x1", "1_000", "1e", "1e99", "inf", "nan", "1,5", "--1", "\u0661"],
 )
 def test_what_is_no_quantity_is_refused(text: str) -> None:
     with pytest.raises(QuantityError, match="malformed-quantity"):
@@ -113,9 +117,6 @@ def test_a_bad_quantity_names_its_field() -> None:
 
 @given(st.dictionaries(st.text(max_size=3), st.none() | st.binary(max_size=3), max_size=20))
 def test_the_bucket_tree_does_not_depend_on_the_order_of_changes(changes: dict[str, bytes | None]) -> None:
-    from daas.common import merkle
-    from daas.placement.commitment import BucketTree
-
     whole, single = BucketTree(8), BucketTree(8)
     whole.update({name: leaf for name, leaf in changes.items() if leaf is not None})
     for name in changes:

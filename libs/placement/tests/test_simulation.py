@@ -41,7 +41,7 @@ def test_processes_with_other_hash_seeds_reach_the_same_head() -> None:
         program = "from placement_simulator import digest_of_run; print(digest_of_run(7, 60))"
         found = subprocess.run(
             [sys.executable, "-c", program],
-            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parent)},
+            env={"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(Path(__file__).parent / "support")},
             capture_output=True,
             text=True,
             check=True,

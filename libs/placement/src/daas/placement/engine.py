@@ -11,12 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from daas.placement import scores
-from daas.placement.filters import NAME_FIELD, count_intolerable_preferences, parse_label_integer, taint_refusal
-from daas.placement.model import NodeSelectorRequirement, NodeSelectorTerm
 from daas.placement.podclass import PodClass
 from daas.placement.policy import Policy
 from daas.placement.reasons import NONE, Reason
 from daas.placement.resources import CPU, EPHEMERAL_STORAGE, MEMORY
+from daas.placement.selection import (
+    AFFINITY,
+    REPELLED,
+    STATIC_REASONS,
+    preference,
+    repelled,
+    selected,
+    taint_codes,
+)
 from daas.placement.table import CPU_COLUMN, MEMORY_COLUMN, PODS_COLUMN, Ints, Mask, NodeTable, Slots
 
 #: Room for the tie-break below the score in a comparison key: 2^20 nodes.
@@ -25,22 +32,12 @@ _TIE_MASK = (1 << _TIE_BITS) - 1
 #: Up to here, plain integers beat numpy's cost per call.
 _FEW = 6
 #: Bytes of per-class columns that are kept, and the bytes they take per node.
-_CACHE_BYTES = 48 * 1024 * 1024
-_BYTES_PER_SLOT = 30
+_CACHE_BYTES = 64 * 1024 * 1024
+_BYTES_PER_SLOT = 24
 _LOG_LIMIT = 1 << 20
 #: Largest raw scores before they were ever looked for.
 _UNKNOWN = (-1, -1)
 
-#: Why a node is out before its room is looked at.
-_STATIC_REASONS = (
-    NONE,
-    Reason.NODE_UNSCHEDULABLE,
-    Reason.UNTOLERATED_TAINT,
-    Reason.NODE_AFFINITY_MISMATCH,
-    Reason.EXISTING_ANTI_AFFINITY,
-)
-_AFFINITY = 3
-_REPELLED = 4
 _SHORT = {
     CPU: Reason.INSUFFICIENT_CPU,
     MEMORY: Reason.INSUFFICIENT_MEMORY,
@@ -53,7 +50,7 @@ class _View:
 
     Attributes:
         rows: (row, amount) of each requested resource; missing: whether no node has ever offered one of them.
-        refusal: index into _STATIC_REASONS; taints, affinity: raw scores.
+        refusal: index into STATIC_REASONS; taints, affinity: raw scores.
         feasible, dynamic, static, key: per slot; a key is (score << 20 | tie) and -1 where the node is out.
         largest: of taints and affinity among the feasible nodes, as `static` was made with.
     """
@@ -86,11 +83,11 @@ class _View:
         self.rows = tuple((table.columns[name], amount) for name, amount in requests if name in table.columns)
         self.missing = len(self.rows) < len(requests)
         self.refusal: npt.NDArray[np.uint8] = np.zeros(slots, np.uint8)
-        self.taints: npt.NDArray[np.int32] = np.zeros(slots, np.int32)
+        self.taints: npt.NDArray[np.int16] = np.zeros(slots, np.int16)
         self.affinity: npt.NDArray[np.int32] = np.zeros(slots, np.int32)
         self.feasible: Mask = np.zeros(slots, np.bool_)
         self.dynamic: npt.NDArray[np.int32] = np.zeros(slots, np.int32)
-        self.static: npt.NDArray[np.int64] = np.zeros(slots, np.int64)
+        self.static: npt.NDArray[np.int32] = np.zeros(slots, np.int32)
         self.key: Ints = np.full(slots, -1, np.int64)
         self.largest = _UNKNOWN
         self.uneven = True
@@ -145,7 +142,7 @@ class Engine:
             return view.explained[1]
         found = NONE
         for index in np.unique(view.refusal[table.valid]):
-            found |= _STATIC_REASONS[index]
+            found |= STATIC_REASONS[index]
         open_nodes = table.valid & (view.refusal == 0)
         if (open_nodes & (table.free[PODS_COLUMN] < 1)).any():
             found |= Reason.TOO_MANY_PODS
@@ -205,92 +202,18 @@ class Engine:
         slots = np.arange(table.slots) if everything else np.array(table.static_log[view.static_at :], np.intp)
         view.static_at = end
         pod_class = view.pod_class
-        codes, counts = self._taint_codes(pod_class)
+        codes, counts = taint_codes(table, pod_class)
         sets = table.taint_set[slots]
         refusal = codes[sets]
-        fits = self._selected(pod_class, slots)
-        refusal[(refusal == 0) & ~fits] = _AFFINITY
-        for key, value in pod_class.repelled:
-            inside = self._requirement(NodeSelectorRequirement(key=key, operator="In", values=(value,)), slots)
-            refusal[(refusal == 0) & inside] = _REPELLED
+        refusal[(refusal == 0) & ~selected(table, pod_class, slots)] = AFFINITY
+        refusal[(refusal == 0) & repelled(table, pod_class, slots)] = REPELLED
         view.refusal[slots] = refusal
         view.taints[slots] = counts[sets]
-        affinity = np.zeros(len(slots), np.int32)
-        for preferred in pod_class.preferred:
-            affinity[self._term(preferred.preference, slots)] += preferred.weight
-        view.affinity[slots] = affinity
+        view.affinity[slots] = preference(table, pod_class, slots)
         view.uneven = bool(view.taints.any() or view.affinity.any())
         view.largest = _UNKNOWN
         view.dynamic_at = -1 if everything else view.dynamic_at
         return True
-
-    def _taint_codes(self, pod_class: PodClass) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
-        """Per set of taints: the refusal code, and how many preferences against the pod it holds."""
-        codes, counts = [], []
-        for unschedulable, taints in self.table.taint_sets or [(False, ())]:
-            refusal = taint_refusal(pod_class.tolerations, taints, unschedulable=unschedulable)
-            codes.append(_STATIC_REASONS.index(refusal))
-            counts.append(count_intolerable_preferences(pod_class.tolerations, taints))
-        return np.array(codes, np.uint8), np.array(counts, np.int32)
-
-    def _selected(self, pod_class: PodClass, slots: Slots) -> Mask:
-        """Whether node selector and required affinity hold."""
-        held = np.ones(len(slots), np.bool_)
-        for key, value in pod_class.node_selector.items():
-            held &= self._requirement(NodeSelectorRequirement(key=key, operator="In", values=(value,)), slots)
-        if pod_class.required is not None:
-            any_term = np.zeros(len(slots), np.bool_)
-            for term in pod_class.required.node_selector_terms:
-                any_term |= self._term(term, slots)
-            held &= any_term
-        return held
-
-    def _term(self, term: NodeSelectorTerm, slots: Slots) -> Mask:
-        expressions, fields = term.match_expressions or (), term.match_fields or ()
-        held = np.full(len(slots), bool(expressions or fields), np.bool_)
-        for requirement in expressions:
-            held &= self._requirement(requirement, slots)
-        for requirement in fields:
-            held &= self._name_requirement(requirement, slots)
-        return held
-
-    def _name_requirement(self, requirement: NodeSelectorRequirement, slots: Slots) -> Mask:
-        """An expression over metadata.name; other fields are refused before they come here."""
-        slot_of = self.table.slot_of
-        named = [slot_of[name] for name in requirement.values or () if name in slot_of]
-        inside = np.isin(slots, named) if named else np.zeros(len(slots), np.bool_)
-        if requirement.key != NAME_FIELD or not requirement.values:
-            return np.zeros(len(slots), np.bool_)
-        return ~inside if requirement.operator == "NotIn" else inside
-
-    def _requirement(self, requirement: NodeSelectorRequirement, slots: Slots) -> Mask:
-        """`filters.requirement_holds` over slots."""
-        column = self.table.label(requirement.key)
-        ids, values = column.values[slots], requirement.values or ()
-        match requirement.operator:
-            case "In" | "NotIn":
-                wanted = [column.ids[value] for value in values if value in column.ids]
-                if len(wanted) == 1:
-                    inside: Mask = ids == wanted[0]
-                else:
-                    inside = np.isin(ids, wanted) if wanted else np.zeros(len(slots), np.bool_)
-                if requirement.operator == "In":
-                    return inside
-                return ~inside if values else np.zeros(len(slots), np.bool_)
-            case "Exists":
-                present: Mask = ids != 0
-                return present
-            case "DoesNotExist":
-                absent: Mask = ids == 0
-                return absent
-            case "Gt" | "Lt":
-                bound = parse_label_integer(values[0]) if len(values) == 1 else None
-                if bound is not None:
-                    is_number, numbers = column.numbers(slots)
-                    return is_number & ((numbers > bound) if requirement.operator == "Gt" else (numbers < bound))
-            case _:
-                pass
-        return np.zeros(len(slots), np.bool_)
 
     def _refresh_dynamic(self, view: _View) -> bool:
         """Room and resource scores of the nodes whose use changed; says whether a node became feasible or ceased to."""
@@ -389,12 +312,13 @@ class Engine:
             policy = self._policy
             taints = scores.normalized_of(view.taints.astype(np.int64), largest[0], reverse=True)
             affinity = scores.normalized_of(view.affinity.astype(np.int64), largest[1], reverse=False)
-            view.static = policy.weight_taint_toleration * taints + policy.weight_node_affinity * affinity
+            static = policy.weight_taint_toleration * taints + policy.weight_node_affinity * affinity
+            view.static = static.astype(np.int32)
             self._rekey(view, None)
 
     def _rekey(self, view: _View, slots: Slots | None) -> None:
         at: Slots | slice = slice(None) if slots is None else slots
-        total = view.dynamic[at] + view.static[at]
+        total = (view.dynamic[at] + view.static[at]).astype(np.int64)
         total <<= _TIE_BITS
         total += self._ties[at]
         total[~view.feasible[at]] = -1

@@ -95,7 +95,7 @@ def term_holds(term: NodeSelectorTerm, name: str, labels: dict[str, str]) -> boo
     return (
         bool(expressions or fields)
         and all(requirement_holds(r, labels.get(r.key)) for r in expressions)
-        and all(requirement_holds(r, name) for r in fields if r.key == NAME_FIELD)
+        and all(r.key == NAME_FIELD and requirement_holds(r, name) for r in fields)
     )
 
 

@@ -18,7 +18,8 @@ from daas.placement.log import (
     ResyncStarted,
 )
 from daas.placement.model import Node, Pod
-from daas.placement.records import PENDING, NodeRecord, PodRecord, PodState, repelling_terms
+from daas.placement.records import PENDING, NodeRecord, PodRecord, PodState
+from daas.placement.repulsion import repelling_terms
 from daas.placement.resources import allocatable, demand, is_terminal
 from daas.placement.state import ClusterState
 

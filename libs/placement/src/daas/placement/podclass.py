@@ -9,7 +9,7 @@ from daas.placement.model import Affinity, NodeSelector, Pod, PreferredSchedulin
 from daas.placement.resources import Demand
 
 
-class _Key(msgspec.Struct, frozen=True):
+class ClassParts(msgspec.Struct, frozen=True):
     """All that the placement of one pod depends on."""
 
     demand: Demand
@@ -26,6 +26,7 @@ class PodClass:
 
     Attributes:
         key: equal for equal classes.
+        parts: what the pods ask for; its fields stand here too, for reading them fast.
         demand: what each pod takes.
         unsupported, remarks: bits for the leaves of its pods.
         repelled: (topology key, value) of nodes that running pods keep it away from.
@@ -36,6 +37,7 @@ class PodClass:
         "demand",
         "key",
         "node_selector",
+        "parts",
         "preferred",
         "remarks",
         "repelled",
@@ -44,15 +46,16 @@ class PodClass:
         "unsupported",
     )
 
-    def __init__(self, key: bytes, parts: "_Key | PodClass", repelled: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(self, key: bytes, parts: ClassParts, repelled: tuple[tuple[str, str], ...] = ()) -> None:
         self.key = key
+        self.parts = parts
         self.demand = parts.demand
         self.tolerations = parts.tolerations
         self.node_selector = parts.node_selector
-        self.required = parts.required
         self.preferred = parts.preferred
-        self.unsupported = parts.unsupported
         self.remarks = parts.remarks
+        self.required = parts.required
+        self.unsupported = parts.unsupported
         self.repelled = repelled
 
 
@@ -66,7 +69,7 @@ class PodClasses:
         """The class of a pod with this demand."""
         spec = pod.spec
         affinity = (spec.affinity or Affinity()).node_affinity
-        parts = _Key(
+        parts = ClassParts(
             demand=demand,
             tolerations=spec.tolerations or (),
             node_selector=spec.node_selector or {},
@@ -88,5 +91,5 @@ class PodClasses:
         key = base.key + msgspec.json.encode(repelled)
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = PodClass(key, base, repelled)
+            found = self._known[key] = PodClass(key, base.parts, repelled)
         return found

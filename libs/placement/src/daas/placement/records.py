@@ -4,7 +4,7 @@ from enum import IntEnum
 from struct import Struct
 
 from daas.common import bcs
-from daas.placement.model import Node, Pod, PodAffinityTerm, encode
+from daas.placement.model import Node, PodAffinityTerm
 from daas.placement.podclass import PodClass
 from daas.placement.resources import Demand
 
@@ -193,9 +193,3 @@ class PodRecord:
 
 def _amount(item: tuple[str, int]) -> bytes:
     return bcs.string(item[0]) + bcs.u128(item[1])
-
-
-def repelling_terms(pod: Pod) -> tuple[tuple[bytes, PodAffinityTerm], ...]:
-    """The pod's terms of required anti-affinity, each with its encoding to tell equal ones by."""
-    affinity = pod.spec.affinity.pod_anti_affinity if pod.spec.affinity else None
-    return tuple((encode(term), term) for term in (affinity.required if affinity else None) or ())

@@ -7,11 +7,39 @@ which can keep a pod waiting but never puts it where it may not be.
 
 from collections.abc import Iterable, Mapping
 
-from daas.placement.model import LabelSelector, PodAffinityTerm
+import msgspec
+
+from daas.placement.model import LabelSelector, LabelSelectorRequirement, Pod, PodAffinityTerm, encode
 from daas.placement.records import NodeRecord, PodRecord
 
 #: (topology key, value): nodes with this label are out.
 Domain = tuple[str, str]
+
+
+def repelling_terms(pod: Pod) -> tuple[tuple[bytes, PodAffinityTerm], ...]:
+    """The pod's terms of required anti-affinity, each with its encoding to tell equal ones by.
+
+    `matchLabelKeys` and `mismatchLabelKeys` become expressions over the pod's own labels, as the API server writes them
+    into new pods; written twice they mean the same.
+    """
+    affinity = pod.spec.affinity.pod_anti_affinity if pod.spec.affinity else None
+    terms = [_merged(term, pod.metadata.labels or {}) for term in (affinity.required if affinity else None) or ()]
+    return tuple((encode(term), term) for term in terms)
+
+
+def _merged(term: PodAffinityTerm, labels: Mapping[str, str]) -> PodAffinityTerm:
+    if term.label_selector is None:
+        return term
+    expressions = [
+        LabelSelectorRequirement(key=key, operator=operator, values=(labels[key],))
+        for operator, keys in (("In", term.match_label_keys), ("NotIn", term.mismatch_label_keys))
+        for key in keys or ()
+        if key in labels
+    ]
+    selector = msgspec.structs.replace(
+        term.label_selector, match_expressions=(*(term.label_selector.match_expressions or ()), *expressions)
+    )
+    return msgspec.structs.replace(term, label_selector=selector)
 
 
 def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:

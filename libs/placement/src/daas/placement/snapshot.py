@@ -12,7 +12,8 @@ from daas.placement.batch import DIGEST_LENGTH, PlacementBatch
 from daas.placement.errors import EventError, QuantityError, SnapshotError
 from daas.placement.fold import MAX_NODES, MAX_PODS, is_ours, node_record, parse_version
 from daas.placement.model import Node, Pod
-from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, PodRecord, PodState, repelling_terms
+from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, PodRecord, PodState
+from daas.placement.repulsion import repelling_terms
 from daas.placement.resources import demand
 from daas.placement.state import TOMBSTONES, ClusterState
 

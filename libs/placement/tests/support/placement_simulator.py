@@ -6,7 +6,7 @@ import msgspec
 from placement_world import World, random_node, random_pod, reference_feasible
 
 from daas.common import merkle
-from daas.placement import Applied, Policy
+from daas.placement import Applied
 from daas.placement.commitment import NODE_BUCKETS, POD_BUCKETS, TOMBSTONE_BUCKETS, BucketTree, state_root
 from daas.placement.log import (
     BindFailed,
@@ -49,8 +49,7 @@ class Simulator:
             events += self._resync()
         if rng.random() < 0.02:
             return self.world.raw(rng.randbytes(30))
-        applied = self.world.tell(*events[:512], after_ms=rng.choice([1, 5, 200, 3_000, 3_000, 100_000, -50]))
-        return applied
+        return self.world.tell(*events[:512], after_ms=rng.choice([1, 5, 200, 3_000, 3_000, 100_000, -50]))
 
     def _next(self) -> int:
         self.version += 1
@@ -256,10 +255,9 @@ def root_from_scratch(scheduler: Scheduler) -> bytes:
     return state_root(state.counters(), *trees)
 
 
-def digest_of_run(seed: int, steps: int, policy: Policy | None = None) -> str:
+def digest_of_run(seed: int, steps: int) -> str:
     """The head after a run, for comparing processes."""
     simulator = Simulator(seed)
-    assert policy is None
     for _ in range(steps):
         simulator.step()
     head = simulator.world.scheduler.head
