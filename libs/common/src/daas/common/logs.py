@@ -33,6 +33,11 @@ def _spread_error(_logger: Any, _method: str, event: structlog.typing.EventDict)
     return event
 
 
+def _to_stderr(*_args: Any) -> structlog.WriteLogger:
+    """Stdout belongs to what a program was asked for, so logs go to stderr, wherever that points at the moment."""
+    return structlog.WriteLogger(sys.stderr)
+
+
 def configure(service: str, level: str = "info") -> None:
     """Sets up logging for this process; libraries' own loggers (warnings and worse) come out in the same form.
 
@@ -52,7 +57,7 @@ def configure(service: str, level: str = "info") -> None:
     structlog.configure(
         processors=[*shared, structlog.processors.JSONRenderer()],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=_to_stderr,
         cache_logger_on_first_use=False,
     )
     structlog.contextvars.bind_contextvars(service=service)
@@ -75,3 +80,7 @@ def get_logger(name: str) -> Logger:
     """A logger whose lines say `component=<name>`."""
     logger: Logger = structlog.get_logger(component=name)
     return logger
+
+
+if not structlog.is_configured():  # programs that do not configure logs must not find them on their stdout
+    structlog.configure(logger_factory=_to_stderr)

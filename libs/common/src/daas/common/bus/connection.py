@@ -6,7 +6,7 @@ import json
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final, Self
 
 import nats.errors
@@ -219,7 +219,7 @@ class Bus(Link):
 
     def read(
         self, stream: Stream, *, start: int = 1, subjects: Sequence[Subject] | None = None
-    ) -> AsyncIterator[StoredMessage]:
+    ) -> AsyncGenerator[StoredMessage, None]:
         """The messages of a stream from `start` on, in order, without a gap or a repetition, for ever.
 
         It goes on through reconnections and the loss of its consumer. Breaking out of the loop ends it; use

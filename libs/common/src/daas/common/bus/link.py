@@ -32,6 +32,20 @@ _MAX_DENIED: Final = 256
 log = get_logger("bus")
 
 
+class _Broker(NatsBroker):
+    """FastStream's broker, closing the socket of an attempt to connect that failed: the client would leave it open."""
+
+    async def _connect(self) -> Client:
+        client = Client()
+        try:
+            await client.connect(**self._connection_kwargs)
+        except BaseException:
+            await client.close()
+            raise
+        self.config.connect(client)
+        return client
+
+
 class Link:
     """One NATS connection held by FastStream's broker.
 
@@ -62,7 +76,7 @@ class Link:
     async def open(self) -> None:
         """Connects, waiting for the server with backoff; see `connect` for what it raises."""
         low, high = _RECONNECT_S
-        broker = NatsBroker(
+        broker = _Broker(
             self.settings.nats_urls,
             name=f"daas-{self.service.value}",
             inbox_prefix=inbox_prefix(self.service),

@@ -7,7 +7,7 @@ by one, so a message that got lost on the way shows as a hole, and reading start
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from nats.js import api
@@ -33,7 +33,7 @@ log = get_logger("reader")
 
 async def read_stream(
     bus: "Bus", stream: Stream, start: int, subjects: Sequence[Subject] | None
-) -> AsyncIterator[StoredMessage]:
+) -> AsyncGenerator[StoredMessage, None]:
     """See `Bus.read`."""
     name = stream_name(bus.cluster, stream)
     filters = [subject.full(bus.cluster) for subject in subjects or ()]
