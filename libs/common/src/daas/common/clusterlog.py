@@ -1,4 +1,4 @@
-"""What a message of the cluster log counts as: its bytes, or nothing where its envelope says that it has no place there.
+"""What a message of the cluster log counts as: its bytes, or nothing where its envelope has no place there.
 
 Everyone who folds or archives the log reads it through here, so that all of them fold the same bytes: a message that
 nobody may have published, or that is too large, counts as an entry of no bytes. It keeps its number, and its emptiness

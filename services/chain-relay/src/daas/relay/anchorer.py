@@ -22,6 +22,10 @@ log = logs.get_logger(__name__)
 KEY_IS_OVER = {"ERevoked", "EExpired", "EMeasurementRetired"}
 
 
+class Duplicate(Refused):
+    """The same decision by the same key in a second message: of no effect, and nothing that a standby would send."""
+
+
 class Anchorer:
     """The head of the chain of decisions as this relay knows it, and the way to advance it."""
 
@@ -54,6 +58,8 @@ class Anchorer:
         """
         try:
             await self._anchor(event)
+        except Duplicate:
+            raise
         except Refused as error:
             await self._refuse(event, error)
             raise
@@ -114,7 +120,7 @@ class Anchorer:
             )
         self.sequence, self._head = anchored.sequence, decided.payload_digest
         await self._publish(event, effects)
-        self._outbox.anchored(key, anchored.sequence, AnchorRecord(decided.payload_digest, effects.digest))
+        self._outbox.anchored(key, anchored.sequence, _record(event, effects))
 
     async def _redundant(self, event: Event[PlacementDecided], key: str) -> None:
         """A copy of what is anchored already, or a fork; a crash may also have come before our own fact was out."""
@@ -124,8 +130,7 @@ class Anchorer:
             effects = await self._ledger.transaction(prepared.digest)
             if effects is not None and effects.succeeded:
                 await self._publish(event, effects)
-                record = AnchorRecord(decided.payload_digest, effects.digest)
-                self._outbox.anchored(key, decided.header.sequence, record)
+                self._outbox.anchored(key, decided.header.sequence, _record(event, effects))
                 return
             self._outbox.forget(key)
         known = self._outbox.anchor(decided.header.sequence)
@@ -133,6 +138,10 @@ class Anchorer:
         if decided.header.sequence == self.sequence:
             anchored_digest = self._head
         if anchored_digest == decided.payload_digest:
+            if known is not None and known.public_key == decided.public_key and known.message != event.sequence:
+                raise Duplicate(
+                    f"decision {decided.header.sequence} was anchored by message {known.message}", reason="duplicate"
+                )
             log.info("redundant copy", sequence=decided.header.sequence, public_key=decided.public_key)
             return
         raise Refused(
@@ -227,3 +236,7 @@ class Anchorer:
             ),
             message_id=f"revoked:{public_key}:{enclave}",
         )
+
+
+def _record(event: Event[PlacementDecided], effects: Effects) -> AnchorRecord:
+    return AnchorRecord(event.body.payload_digest, effects.digest, event.body.public_key, event.sequence)

@@ -27,7 +27,9 @@ CREATE TABLE IF NOT EXISTS transactions (
 CREATE TABLE IF NOT EXISTS anchors (
   sequence       INTEGER PRIMARY KEY,
   payload_digest TEXT NOT NULL,
-  tx_digest      TEXT NOT NULL
+  tx_digest      TEXT NOT NULL,
+  public_key     TEXT NOT NULL,
+  message        INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE IF NOT EXISTS enclaves (
   public_key TEXT PRIMARY KEY,
@@ -39,10 +41,12 @@ CREATE TABLE IF NOT EXISTS enclaves (
 
 @dataclass(frozen=True, slots=True)
 class AnchorRecord:
-    """What was anchored under a number."""
+    """What was anchored under a number, and by which message (stream sequence) of which key."""
 
     payload_digest: str
     tx_digest: str
+    public_key: str
+    message: int
 
 
 class Outbox:
@@ -107,17 +111,17 @@ class Outbox:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("DELETE FROM transactions WHERE key = ?", (key,))
             self._db.execute(
-                "INSERT OR IGNORE INTO anchors (sequence, payload_digest, tx_digest) VALUES (?, ?, ?)",
-                (sequence, record.payload_digest, record.tx_digest),
+                "INSERT OR IGNORE INTO anchors VALUES (?, ?, ?, ?, ?)",
+                (sequence, record.payload_digest, record.tx_digest, record.public_key, record.message),
             )
             self._db.execute("DELETE FROM anchors WHERE sequence <= ?", (sequence - self.KEEP,))
 
     def anchor(self, sequence: int) -> AnchorRecord | None:
         """What this relay anchored under a number."""
         row = self._db.execute(
-            "SELECT payload_digest, tx_digest FROM anchors WHERE sequence = ?", (sequence,)
+            "SELECT payload_digest, tx_digest, public_key, message FROM anchors WHERE sequence = ?", (sequence,)
         ).fetchone()
-        return AnchorRecord(row[0], row[1]) if row else None
+        return AnchorRecord(*row) if row else None
 
     def registered(self, key: str, public_key: str, enclave: str, expires_ms: int) -> None:
         """Says that a registration is final."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from daas.common import logs, messages, subjects
 from daas.common.bus import Bus, StoredMessage
+from daas.common.clusterlog import entry_of
 from daas.common.errors import InvalidInput, NotFound, Refused
 from daas.common.messages import EnclaveChallenged, PlacementAnchored, PlacementRefused
 from daas.enclave import messages as outgoing
@@ -118,9 +119,10 @@ class Core:
             await asyncio.sleep(0)
 
     async def _fold(self, entry: StoredMessage) -> None:
-        applied = self._scheduler.apply(entry.sequence, entry.data)
+        data, refusal = entry_of(entry)
+        applied = self._scheduler.apply(entry.sequence, data)
         self._log_sequence = entry.sequence
-        await self._report(entry, applied)
+        await self._report(entry, applied, refusal)
         if applied.decision is None:
             return
         sequence = applied.decision.batch.sequence
@@ -129,13 +131,17 @@ class Core:
             self._snapshots[sequence] = self._scheduler.snapshot()
         self._wake.set()
 
-    async def _report(self, entry: StoredMessage, applied: Applied) -> None:
+    async def _report(self, entry: StoredMessage, applied: Applied, refusal: InvalidInput | Refused | None) -> None:
         """Dead-letters what the fold refused; entries from before the start were reported when they came."""
         if entry.sequence <= self._quiet_until or self.outbox.role is not Role.ACTIVE:
             return
-        for refused in applied.refused:
-            error = InvalidInput(refused.message, reason=refused.reason, field=f"events[{refused.index}]")
-            await self._bus.dead_letter(entry, error)
+        if refusal is not None:
+            await self._bus.dead_letter(entry, refusal)
+        elif applied.refused:
+            first = applied.refused[0]
+            where = f"events[{first.index}]" if first.index >= 0 else None
+            more = f" (and {len(applied.refused) - 1} more events)" if len(applied.refused) > 1 else ""
+            await self._bus.dead_letter(entry, InvalidInput(first.message + more, reason=first.reason, field=where))
 
     async def publish(self) -> None:
         """Publishes what is due, for ever, once the key is registered and the log has been caught up with."""

@@ -4,6 +4,7 @@ import asyncio
 from typing import Final
 
 from daas.common.bus import Bus
+from daas.common.clusterlog import entry_of
 from daas.common.decision import check_decided
 from daas.common.errors import InvalidInput, NotFound, Refused
 from daas.common.messages import EnclaveAttested, EnclaveRegistered, Header, PlacementAnchored, PlacementDecided, decode
@@ -118,7 +119,8 @@ class Archive:
 
     async def _entry(self, sequence: int) -> RawEntry:
         async with self._fetches:
-            return RawEntry(sequence=sequence, data=(await self._bus.fetch(Stream.LOG, sequence)).data)
+            data, _ = entry_of(await self._bus.fetch(Stream.LOG, sequence))
+            return RawEntry(sequence=sequence, data=data)
 
     async def _registration(self, fact: PlacementAnchored) -> tuple[EnclaveRegistered, bytes]:
         """The newest registration of the key before the anchor, and the document that was attested for it.
