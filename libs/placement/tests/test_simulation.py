@@ -50,9 +50,9 @@ def test_processes_with_other_hash_seeds_reach_the_same_head() -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(1000, 1050))
+@pytest.mark.parametrize("seed", range(1000, 1020))
 def test_invariants_hold_over_long_random_logs(seed: int) -> None:
     simulator = Simulator(seed)
-    for _ in range(2_000):
+    for _ in range(600):
         simulator.check(simulator.step())
     simulator.check_nothing_lost()
