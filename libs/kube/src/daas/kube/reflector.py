@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
@@ -307,9 +307,3 @@ class Reflector(Generic[T]):
         self._problem = error
         self.counters.failures += 1
         await asyncio.sleep(self._backoff.next_s(getattr(error, "retry_after_s", None)))
-
-
-def metadata_version(found: Any) -> str:
-    """`metadata.resourceVersion` of a Struct that keeps Kubernetes' own field names."""
-    version: str = found.metadata.resourceVersion
-    return version
