@@ -56,7 +56,7 @@ def verified(
 def changed(**fields: object) -> Case:
     """The case with other fields in its last bundle."""
     case = WORLD.case(3)
-    return replace(case, bundles=(*case.bundles[:-1], replace(case.bundle, **fields)))
+    return replace(case, bundle=replace(case.bundle, **fields))
 
 
 def redecided(change: Callable[[PlacementDecided], PlacementDecided], *, sign: bool = False) -> Case:
@@ -118,7 +118,8 @@ def test_whoever_asks_for_offline_gets_all_other_checks() -> None:
 
 CASE = WORLD.case(3)
 BUNDLE = CASE.bundle
-MIDDLE = CASE.bundles[1]
+MIDDLE = CASE.segments[1]
+TICK = RawEntry(sequence=MIDDLE.log[-1].sequence, data=b"{}")
 
 TAMPERED: dict[str, tuple[Case, set[str]]] = {
     "a log entry with another byte": (
@@ -183,19 +184,28 @@ TAMPERED: dict[str, tuple[Case, set[str]]] = {
         {"hash chain"},
     ),
     "no predecessor": (changed(previous=None), {"hash chain"}),
-    "a batch in between left out": (replace(CASE, bundles=(CASE.bundles[0], BUNDLE)), {"hash chain", "replay"}),
-    "a batch in between with other leaves": (
-        replace(
-            CASE,
-            bundles=(
-                CASE.bundles[0],
-                replace(MIDDLE, log=(*MIDDLE.log[:-1], replace(MIDDLE.log[-1], data=b"{}"))),
-                BUNDLE,
-            ),
-        ),
+    "a batch on the way left out": (replace(CASE, segments=CASE.segments[:1]), {"hash chain", "replay"}),
+    "a batch on the way with another log": (
+        replace(CASE, segments=(CASE.segments[0], replace(MIDDLE, log=(*MIDDLE.log[:-1], TICK)))),
         {"hash chain", "replay"},
     ),
-    "the beginning left out": (replace(CASE, bundles=CASE.bundles[1:]), {"replay"}),
+    "a batch on the way with another header": (
+        replace(CASE, segments=(CASE.segments[0], replace(MIDDLE, header=replace(MIDDLE.header, expires_ms=1)))),
+        {"hash chain", "replay"},
+    ),
+    "a batch on the way signed at another time": (
+        replace(CASE, segments=(CASE.segments[0], replace(MIDDLE, timestamp_ms=MIDDLE.timestamp_ms + 1))),
+        {"replay"},
+    ),
+    "the beginning left out": (
+        replace(CASE, start=CASE.segments[0].header, segments=CASE.segments[1:]),
+        {"replay"},
+    ),
+    "a beginning that is none": (replace(CASE, start=MIDDLE.header), {"hash chain"}),
+    "a snapshot held against another batch": (
+        replace(WORLD.case(3, start=1), start=replace(CASE.segments[0].header, state_root="11" * 32)),
+        {"hash chain", "replay"},
+    ),
     "a snapshot of another batch": (
         replace(WORLD.case(3, start=1), snapshot=Snapshot(sequence=1, data=WORLD.snapshots[2])),
         {"replay"},

@@ -22,7 +22,16 @@ from daas.common.messages import (
     encode,
 )
 from daas.devstack.nsm import DevelopmentAuthority, SoftwareNsm, create_root, development_measurement
-from daas.evidence import AnchoredEvent, Case, EvidenceBundle, LedgerTransaction, RawEntry, RegisteredEvent, Snapshot
+from daas.evidence import (
+    AnchoredEvent,
+    Case,
+    EvidenceBundle,
+    LedgerTransaction,
+    RawEntry,
+    RegisteredEvent,
+    Snapshot,
+    case_of,
+)
 from daas.evidence.trust import Trust
 from daas.placement import Decision, Policy, Scheduler
 from daas.placement.log import Event, LogEntry, NodeUpserted, PodUpserted, encode_entry
@@ -253,7 +262,7 @@ class World:
     def case(self, sequence: int, *, start: int = 0) -> Case:
         """The evidence of a batch: from the snapshot after batch `start`, or from the beginning."""
         snapshot = Snapshot(sequence=start, data=self.snapshots[start]) if start else None
-        return Case(snapshot=snapshot, bundles=tuple(self.bundles[n] for n in range(start + 1, sequence + 1)))
+        return case_of([self.bundles[n] for n in range(start + 1, sequence + 1)], snapshot)
 
 
 def small_world(batches: int = 3) -> World:

@@ -2,11 +2,12 @@
 
 A bundle holds what the enclave saw (the raw log entries), what it said (the raw decided message), why its key counts
 (attestation document, registration) and where the chain of batches put it (anchor, the header before). A file holds
-the bundles from a snapshot, or from the first batch, to the one it is about, so that a stranger can replay it.
+one bundle and, from a snapshot or the first batch on, just what a stranger needs to replay up to it.
 """
 
 import base64
 import binascii
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
@@ -31,7 +32,7 @@ MAX_FILE_BYTES: Final = 256 * 1024 * 1024
 MAX_ENTRIES: Final = 1_000_000
 MAX_BUNDLES: Final = 100_000
 
-Sequence = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+SequenceNumber = Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
 Raw = Annotated[bytes, msgspec.Meta(max_length=MAX_FILE_BYTES)]
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ T = TypeVar("T")
 class RawEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One message of the cluster log: its number and exact bytes (base64 in JSON)."""
 
-    sequence: Sequence
+    sequence: SequenceNumber
     data: Raw
 
 
@@ -80,25 +81,65 @@ class EvidenceBundle(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The scheduler's state after a batch, to be held against that batch's state root."""
 
-    sequence: Sequence
+    sequence: SequenceNumber
     data: Raw
 
 
-class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a file holds: the bundle in question last, before it those that a replay goes through.
+class Segment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a replay needs of a batch on the way: its header, signing time, and the log entries it folded.
 
-    Attributes:
-        snapshot: state after the batch before the first bundle; None where the first bundle is batch 1, or where no
-            replay is possible (and the replay check will say so).
+    Needs no signature of its own: the successor's header names its digest, and so on up to the signed one.
     """
 
-    snapshot: Snapshot | None
-    bundles: Annotated[tuple[EvidenceBundle, ...], msgspec.Meta(min_length=1, max_length=MAX_BUNDLES)]
+    header: Header
+    timestamp_ms: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    log: Annotated[tuple[RawEntry, ...], msgspec.Meta(max_length=MAX_ENTRIES)]
 
-    @property
-    def bundle(self) -> EvidenceBundle:
-        """The one that the case is about."""
-        return self.bundles[-1]
+
+class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a file holds: the bundle in question, and what a replay goes through before it.
+
+    Attributes:
+        start: header of the batch before the first segment, which the snapshot is held against; None where the first
+            segment, or the bundle, is batch 1.
+        snapshot: the scheduler's state after that batch; None at batch 1, or where no replay is possible (and the
+            replay check will say so).
+        segments: the batches between, in order.
+    """
+
+    start: Header | None
+    snapshot: Snapshot | None
+    segments: Annotated[tuple[Segment, ...], msgspec.Meta(max_length=MAX_BUNDLES)]
+    bundle: EvidenceBundle
+
+
+def segment_of(bundle: EvidenceBundle) -> Segment:
+    """What a replay needs of a bundle.
+
+    Raises:
+        DecodeError: the decided message is none.
+    """
+    decided = bundle.decision()
+    return Segment(header=decided.header, timestamp_ms=decided.timestamp_ms, log=bundle.log)
+
+
+def case_of(bundles: Sequence[EvidenceBundle], snapshot: Snapshot | None) -> Case:
+    """The case of the last of consecutive bundles.
+
+    Args:
+        bundles: at least one.
+        snapshot: the state before the first of them.
+
+    Raises:
+        DecodeError: a decided message is none.
+    """
+    *earlier, bundle = bundles
+    return Case(
+        start=bundles[0].previous,
+        snapshot=snapshot,
+        segments=tuple(segment_of(each) for each in earlier),
+        bundle=bundle,
+    )
 
 
 class _File(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

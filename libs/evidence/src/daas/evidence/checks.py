@@ -20,7 +20,7 @@ from daas.common import merkle
 from daas.common.decision import INTENT_PLACEMENT, header_bcs, intent_message, leaf_bcs, payload_digest
 from daas.common.errors import Refused
 from daas.common.messages import DecidedLeaf, Header, PlacementDecided
-from daas.evidence.bundle import Case, EvidenceBundle, RawEntry, describe
+from daas.evidence.bundle import Case, EvidenceBundle, RawEntry, Segment, describe, segment_of
 from daas.evidence.report import Check, failed, passed
 from daas.evidence.trust import Trust
 
@@ -98,7 +98,7 @@ def evidence(examined: Examined) -> Check:
         cluster=trust.cluster,
         chain=header.chain,
         registry=header.registry,
-        batches=len(examined.case.bundles),
+        batches=len(examined.case.segments) + 1,
     )
 
 
@@ -217,22 +217,23 @@ def binding(examined: Examined) -> Check:
 def hash_chain(examined: Examined) -> Check:
     """Every batch of the evidence names its predecessor, and folds exactly the log entries in between."""
     name, entries, size = "hash chain", 0, 0
-    before: Header | None = None
-    for position, bundle in enumerate(examined.case.bundles):
-        current = bundle.decision().header
-        if position and bundle.previous != before:
-            raise Refused(f"batch {current.sequence} does not follow the one before it", reason="hash-chain")
-        _follows(current, bundle.previous)
-        root = _fold(bundle, current)
+    case = examined.case
+    before = case.start
+    for segment in (*case.segments, segment_of(case.bundle)):
+        current = segment.header
+        _follows(current, before)
+        root = _fold(segment, before)
         if root != current.log_root:
             raise Refused(
                 f"the log entries up to {current.log_sequence} hash to {describe(root)}, "
                 f"batch {current.sequence} says {describe(current.log_root)}",
                 reason="hash-chain",
             )
-        entries += len(bundle.log)
-        size += sum(len(entry.data) for entry in bundle.log)
+        entries += len(segment.log)
+        size += sum(len(entry.data) for entry in segment.log)
         before = current
+    if case.bundle.previous != (case.segments[-1].header if case.segments else case.start):
+        raise Refused("the bundle's predecessor is another batch than the one before it", reason="hash-chain")
     last = examined.decided.header
     return passed(
         name,
@@ -270,18 +271,14 @@ def _follows(current: Header, previous: Header | None) -> None:
         raise Refused(f"batch {current.sequence} is of another chain or registry", reason="hash-chain")
 
 
-def _fold(bundle: EvidenceBundle, current: Header) -> str:
-    root, at = (
-        (bytes.fromhex(bundle.previous.log_root), bundle.previous.log_sequence)
-        if bundle.previous
-        else (merkle.EMPTY_ROOT, 0)
-    )
-    for entry in bundle.log:
+def _fold(segment: Segment, before: Header | None) -> str:
+    root, at = (bytes.fromhex(before.log_root), before.log_sequence) if before else (merkle.EMPTY_ROOT, 0)
+    for entry in segment.log:
         root = _next_root(root, at, entry)
         at = entry.sequence
-    if at != current.log_sequence:
+    if at != segment.header.log_sequence:
         raise Refused(
-            f"the log entries end at {at}, batch {current.sequence} folded up to {current.log_sequence}",
+            f"the log entries end at {at}, batch {segment.header.sequence} folded up to {segment.header.log_sequence}",
             reason="hash-chain",
         )
     return root.hex()

@@ -1,9 +1,11 @@
 """Making the decisions again from the log: the scheduler is deterministic, so equal input must give equal batches."""
 
+from collections.abc import Sequence
+
 from daas.common.decision import leaf_bcs, payload_digest
 from daas.common.errors import Refused
-from daas.common.messages import Header
-from daas.evidence.bundle import Case, EvidenceBundle, Snapshot, describe
+from daas.common.messages import DecidedLeaf, Header
+from daas.evidence.bundle import Case, Segment, Snapshot, describe, segment_of
 from daas.evidence.report import Check, passed
 from daas.evidence.trust import Trust
 from daas.placement import PlacementBatch, Scheduler
@@ -45,45 +47,48 @@ class Replay:
         sequence: int = self._scheduler.head.sequence
         return sequence
 
-    def through(self, bundle: EvidenceBundle) -> None:
-        """Folds a bundle's log entries and holds the decision that comes out against the bundle's.
+    def through(self, segment: Segment, leaves: Sequence[DecidedLeaf] = ()) -> None:
+        """Folds a batch's log entries and holds the decision that comes out against the batch.
+
+        Args:
+            segment: header, signing time and log entries.
+            leaves: the leaves, to name the first that differs.
 
         Raises:
             Refused: `replay-order`, or `replay-differs` with what differs.
         """
-        decided = bundle.decision()
-        sequence = decided.header.sequence
+        header, sequence = segment.header, segment.header.sequence
         if sequence != self.sequence + 1:
             raise Refused(
                 f"batch {sequence} can't be replayed after batch {self.sequence}: those in between are missing",
                 reason="replay-order",
             )
         made = None
-        for entry in bundle.log:
+        for entry in segment.log:
             if made is not None:
                 raise Refused(
                     f"the log asks for a decision at entry {made.batch.log_sequence}, before batch {sequence} was made",
                     reason="replay-differs",
                 )
             made = self._scheduler.apply(entry.sequence, entry.data).decision
-        self.entries += len(bundle.log)
+        self.entries += len(segment.log)
         self.batches += 1
         if made is None:
-            raise Refused(f"the log up to {decided.header.log_sequence} asks for no decision", reason="replay-differs")
-        ours, theirs = made.batch.digest().hex(), payload_digest(decided.header).hex()
-        if ours == theirs and made.timestamp_ms == decided.timestamp_ms:
+            raise Refused(f"the log up to {header.log_sequence} asks for no decision", reason="replay-differs")
+        ours, theirs = made.batch.digest().hex(), payload_digest(header).hex()
+        if ours == theirs and made.timestamp_ms == segment.timestamp_ms:
             return
         leaf = next(
             (
                 f"; leaf {i} is {mine.node}, the batch says {said.node}"
-                for i, (mine, said) in enumerate(zip(made.leaves, decided.leaves, strict=False))
+                for i, (mine, said) in enumerate(zip(made.leaves, leaves, strict=False))
                 if mine.to_bcs() != leaf_bcs(said)
             ),
             "",
         )
         raise Refused(
             f"made again from the log, batch {sequence} hashes to {describe(ours)} at {made.timestamp_ms} ms, "
-            f"the evidence says {describe(theirs)} at {decided.timestamp_ms} ms{leaf}",
+            f"the evidence says {describe(theirs)} at {segment.timestamp_ms} ms{leaf}",
             reason="replay-differs",
         )
 
@@ -123,7 +128,8 @@ def replay(case: Case, trust: Trust) -> Check:
     Raises:
         DaasError: the decisions differ, or can't be made again.
     """
-    replaying = Replay(trust, case.snapshot, case.bundles[0].previous)
-    for bundle in case.bundles:
-        replaying.through(bundle)
+    replaying = Replay(trust, case.snapshot, case.start)
+    for segment in case.segments:
+        replaying.through(segment)
+    replaying.through(segment_of(case.bundle), case.bundle.decision().leaves)
     return replaying.result(replaying.sequence)

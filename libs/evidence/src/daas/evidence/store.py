@@ -9,7 +9,7 @@ from daas.common import merkle
 from daas.common.errors import DecodeError, InvalidInput, NotFound
 from daas.common.messages import Header
 from daas.etcd import EtcdClient
-from daas.evidence.bundle import MAX_FILE_BYTES, Case, EvidenceBundle, Snapshot, decode_bundle
+from daas.evidence.bundle import MAX_FILE_BYTES, Case, EvidenceBundle, Snapshot, case_of, decode_bundle
 from daas.evidence.layout import Keys, Manifest, PodDecision, decode_manifest, decode_pod_decision
 
 #: A replay through more batches than this wants a snapshot in between.
@@ -109,8 +109,7 @@ class EvidenceStore:
         between = await asyncio.gather(*(self._bundle_or_none(s) for s in range(start + 1, sequence)))
         bundles = _tail([*between, last])
         whole = len(bundles) == sequence - start
-        snapshot = await self.snapshot(start) if start and whole else None
-        return Case(snapshot=snapshot, bundles=bundles)
+        return case_of(bundles, await self.snapshot(start) if start and whole else None)
 
     async def _bundle_or_none(self, sequence: int) -> EvidenceBundle | None:
         try:

@@ -11,7 +11,7 @@ from daas.common.errors import DaasError, NotFound, Refused
 from daas.common.messages import Header
 from daas.evidence import checks, ledger_checks
 from daas.evidence.anchors import AnchorSource
-from daas.evidence.bundle import Case, EvidenceBundle, decode_file
+from daas.evidence.bundle import EvidenceBundle, case_of, decode_file, segment_of
 from daas.evidence.checks import Examined, PodName
 from daas.evidence.replay import Replay, replay
 from daas.evidence.report import Check, Report, failed
@@ -117,8 +117,8 @@ async def verify_all(
 ) -> AsyncIterator[Report]:
     """A report for each batch from `first` to the newest, in one replay, so that a whole chain costs one pass.
 
-    A batch that is missing or does not replay fails, and so does the replay of those after it until the next snapshot
-    would allow a fresh start; they are all reported.
+    A batch that is missing or does not replay fails, and so does the replay of those after it: they rest on it. All of
+    them are reported; to start again behind a gap, call it with a later `first`.
     """
     latest = await store.latest()
     replaying: Replay | None = None
@@ -127,17 +127,17 @@ async def verify_all(
         try:
             if replaying is None and sequence == first:
                 case = await store.case(sequence)
-                replaying = Replay(trust, case.snapshot, case.bundles[0].previous)
-                for earlier in case.bundles[:-1]:
-                    replaying.through(earlier)
                 bundle = case.bundle
+                replaying = Replay(trust, case.snapshot, case.start)
+                for segment in case.segments:
+                    replaying.through(segment)
             else:
                 bundle = await store.bundle(sequence)
         except DaasError as error:
             yield _unreadable(f"batch {sequence}", error.message, pod=None, offline=offline)
             before = None
             continue
-        examined = Examined(Case(snapshot=None, bundles=(bundle,)), (), trust, now_ms, sequence)
+        examined = Examined(case_of([bundle], None), (), trust, now_ms, sequence)
         making = _continuing(replaying, bundle, before if sequence > first else bundle.previous)
         yield await _report(examined, source, offline=offline, replaying=making)
         before = _header(bundle)
@@ -149,7 +149,7 @@ def _continuing(replaying: Replay | None, bundle: EvidenceBundle, before: Header
             raise Refused("the batch before is missing or another one", reason="replay-order")
         if replaying is None:
             raise Refused("an earlier batch can't be replayed", reason="replay-order")
-        replaying.through(bundle)
+        replaying.through(segment_of(bundle), bundle.decision().leaves)
         return replaying.result(replaying.sequence)
 
     return make
