@@ -177,3 +177,12 @@ async def test_a_wrong_password_is_refused_at_once(guarded: NatsServer) -> None:
     with pytest.raises(Refused, match="nats-authorization") as refused:
         await Bus.connect(Service.GATEWAY, wrong)
     assert "wrong" not in str(refused.value)
+
+
+@pytest.mark.connected
+async def test_an_nkey_seed_that_is_none_is_refused_without_being_quoted(guarded: NatsServer, tmp_path: Path) -> None:
+    (tmp_path / "seed").write_text("not a seed")
+    broken = BusSettings(nats_url=guarded.url, nats_nkey_file=tmp_path / "seed", nats_start_timeout_s=30)
+    with pytest.raises((Refused, ConfigurationError)) as refused:
+        await Bus.connect(Service.GATEWAY, broken)
+    assert "not a seed" not in str(refused.value)

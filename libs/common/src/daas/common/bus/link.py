@@ -40,7 +40,8 @@ class _Broker(NatsBroker):
         try:
             await client.connect(**self._connection_kwargs)
         except BaseException:
-            await client.close()
+            with contextlib.suppress(Exception):  # what went wrong first is what counts
+                await client.close()
             raise
         self.config.connect(client)
         return client

@@ -96,6 +96,7 @@ class DurableSubscriber(PullStreamSubscriber):
         self._source: PullSource | None = None
         self._handlers: dict[asyncio.Task[Any], Msg] = {}
         self._room = asyncio.Event()
+        self._keeping_alive: asyncio.Task[None] | None = None
         self._forget: Callable[[], None] | None = None
         self._problem: DaasError | None = Unavailable(f"{label}: not started", reason="consumer-starting")
         self._place: tuple[datetime, int] | None = None
@@ -113,7 +114,7 @@ class DurableSubscriber(PullStreamSubscriber):
         self._forget = self._bus.on_reconnect(self._source.reset)
         self.add_task(self._pull)
         self.add_task(self._watch)
-        self.add_task(self._keep_alive)
+        self._keeping_alive = asyncio.create_task(self._keep_alive())
 
     async def _ensure(self) -> None:
         """Makes the stream and the durable where they are missing; a durable made again goes on where it was."""
@@ -167,6 +168,12 @@ class DurableSubscriber(PullStreamSubscriber):
         self._handlers[task] = message
         task.add_done_callback(self._end)
 
+    async def consume(self, msg: Msg) -> Any:
+        """FastStream's, save that a message which comes as we stop is given back instead of being forgotten."""
+        if not self.running:
+            return await msg.nak()
+        return await super().consume(msg)
+
     def _end(self, task: asyncio.Task[Any]) -> None:
         del self._handlers[task]
         self._room.set()
@@ -215,7 +222,7 @@ class DurableSubscriber(PullStreamSubscriber):
 
     async def _keep_alive(self) -> None:
         """Tells the server that running handlers are still at work, three times in each `ack_wait`."""
-        while self.running or self._handlers:
+        while True:
             await asyncio.sleep(self._options.ack_wait_s / 3)
             for message in list(self._handlers.values()):
                 with suppress(nats.errors.Error, OSError):
@@ -250,10 +257,8 @@ class DurableSubscriber(PullStreamSubscriber):
         self._room.set()
         if self._forget is not None:
             self._forget()
-        alive = [task for task in self.tasks if task.get_coro().__name__ == "_keep_alive"]  # type: ignore[union-attr] # tasks here are made from coroutines
         for task in self.tasks:
-            if task not in alive:
-                task.cancel()
+            task.cancel()
         if self._source is not None:
             await self._source.unsubscribe()
             self._source = None
@@ -264,6 +269,9 @@ class DurableSubscriber(PullStreamSubscriber):
                 task.cancel()
             if late:
                 await asyncio.wait(late)
+        if self._keeping_alive is not None:  # not before: the handlers that finish need it
+            self._keeping_alive.cancel()
+            await asyncio.wait({self._keeping_alive})
         await super().stop()
 
 
