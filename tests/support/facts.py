@@ -1,25 +1,32 @@
 """What stands on the bus and on the ledger, read from outside, for assertions about a whole run."""
 
+import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from daas.common import messages, subjects
 from daas.common.bus import Bus, BusSettings, StoredMessage
+from daas.common.errors import InvalidInput, Refused
+from daas.common.facts import fact_of
 from daas.common.messages import (
     DeadLetter,
+    Message,
     PlacementAnchored,
     PlacementBindFailed,
     PlacementBound,
     PlacementDecided,
     PlacementRefused,
 )
-from daas.common.subjects import Service, Stream
+from daas.common.subjects import Service, Stream, Subject
 from daas.devstack.stack import Stack
 from daas.kube.client import KubeClient
 from daas.ledger import Ledger
 from daas.placement import Policy
+
+M = TypeVar("M", bound=Message)
 
 
 @asynccontextmanager
@@ -61,14 +68,22 @@ class Facts:
     """The placement facts of a run, decoded."""
 
     def __init__(self, cluster: str, found: list[StoredMessage]) -> None:
-        by_name: dict[str, list[bytes]] = {}
-        for message in found:
-            by_name.setdefault(message.subject.removeprefix(subjects.prefix(cluster) + "."), []).append(message.data)
-        self.decided = [messages.decode(d, PlacementDecided) for d in by_name.get("placement.decided", [])]
-        self.anchored = [messages.decode(d, PlacementAnchored) for d in by_name.get("placement.anchored", [])]
-        self.refused = [messages.decode(d, PlacementRefused) for d in by_name.get("placement.refused", [])]
-        self.bound = [messages.decode(d, PlacementBound) for d in by_name.get("placement.bound", [])]
-        self.bind_failed = [messages.decode(d, PlacementBindFailed) for d in by_name.get("placement.bind_failed", [])]
+        self._cluster = cluster
+        self._found = found
+        self.decided = self._of(subjects.PLACEMENT_DECIDED, PlacementDecided)
+        self.anchored = self._of(subjects.PLACEMENT_ANCHORED, PlacementAnchored)
+        self.refused = self._of(subjects.PLACEMENT_REFUSED, PlacementRefused)
+        self.bound = self._of(subjects.PLACEMENT_BOUND, PlacementBound)
+        self.bind_failed = self._of(subjects.PLACEMENT_BIND_FAILED, PlacementBindFailed)
+
+    def _of(self, subject: Subject, body: type[M]) -> list[M]:
+        """The good facts on a subject; bad ones are for the dead letters."""
+        facts = []
+        for message in self._found:
+            if message.subject == subject.full(self._cluster):
+                with contextlib.suppress(InvalidInput, Refused):
+                    facts.append(fact_of(message, subject, body))
+        return facts
 
 
 async def placement_facts(stack: Stack) -> Facts:

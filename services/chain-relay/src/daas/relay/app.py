@@ -1,7 +1,10 @@
 """Wires the chain-relay together: ledger, outbox, registrar, anchorer, service shell."""
 
-from daas.common import messages, subjects
-from daas.common.errors import DaasError, Unavailable
+import contextlib
+
+from daas.common import subjects
+from daas.common.errors import DaasError, InvalidInput, Refused, Unavailable
+from daas.common.facts import fact_of
 from daas.common.messages import EnclaveAttested, EnclaveRegistered, PlacementDecided
 from daas.common.service import Event, ServiceApp
 from daas.common.subjects import Service
@@ -37,9 +40,10 @@ class Relay:
         if last is None:
             return
         async for stored in self.app.bus.read(subjects.Stream.ENCLAVE, subjects=[subjects.ENCLAVE_REGISTERED]):
-            fact = messages.decode(stored.data, EnclaveRegistered)
-            if self.outbox.enclave(fact.public_key) is None:
-                self.outbox.registered("", fact.public_key, fact.enclave, fact.expires_ms)
+            with contextlib.suppress(InvalidInput, Refused):
+                fact = fact_of(stored, subjects.ENCLAVE_REGISTERED, EnclaveRegistered)
+                if self.outbox.enclave(fact.public_key) is None:
+                    self.outbox.registered("", fact.public_key, fact.enclave, fact.expires_ms)
             if stored.sequence >= last.sequence:
                 return
 

@@ -5,10 +5,11 @@ import contextlib
 import time
 from typing import Any
 
-from daas.common import logs, messages, subjects
+from daas.common import logs, subjects
 from daas.common.bus import Bus, StoredMessage
 from daas.common.clusterlog import entry_of
 from daas.common.errors import InvalidInput, NotFound, Refused
+from daas.common.facts import fact_of, newest
 from daas.common.messages import EnclaveChallenged, PlacementAnchored, PlacementRefused
 from daas.enclave import messages as outgoing
 from daas.enclave.identity import Identity
@@ -78,10 +79,10 @@ class Core:
         """
         self._simulated = challenge.simulated
         head, digest, follow_from = challenge.sequence, challenge.payload_digest, 1
-        stored = await self._bus.last(subjects.PLACEMENT_ANCHORED)
-        if stored is not None:
-            anchored = messages.decode(stored.data, PlacementAnchored)
-            follow_from = stored.sequence + 1
+        found = await newest(self._bus, subjects.PLACEMENT_ANCHORED, PlacementAnchored)
+        if found is not None:
+            anchored, stream_sequence = found
+            follow_from = stream_sequence + 1
             if anchored.sequence > head:
                 head, digest = anchored.sequence, anchored.payload_digest
         self.outbox.start(head, bytes.fromhex(digest))
@@ -160,18 +161,25 @@ class Core:
     async def follow(self, start: int) -> None:
         """Follows anchors and refusals from a PLACEMENT stream sequence on, for ever."""
         async for stored in self._bus.read(subjects.Stream.PLACEMENT, start=start, subjects=PLACEMENT_FACTS):
-            if stored.subject.endswith(subjects.PLACEMENT_ANCHORED.name):
-                anchored = messages.decode(stored.data, PlacementAnchored)
-                before = self.outbox.role
-                self.outbox.anchored(anchored.sequence, bytes.fromhex(anchored.payload_digest), anchored.public_key)
-                if self.outbox.role is not before:
-                    log.info("role changed", role=self.outbox.role.value, sequence=anchored.sequence)
-                self._room.set()
-                await self._keep_snapshots()
-            else:
-                refused = messages.decode(stored.data, PlacementRefused)
-                if refused.public_key == self._identity.public_key:
-                    log.warning("decision refused", sequence=refused.sequence, reason=refused.reason)
+            try:
+                if stored.subject.endswith(subjects.PLACEMENT_ANCHORED.name):
+                    await self._anchored(fact_of(stored, subjects.PLACEMENT_ANCHORED, PlacementAnchored))
+                else:
+                    self._refused(fact_of(stored, subjects.PLACEMENT_REFUSED, PlacementRefused))
+            except (InvalidInput, Refused) as error:
+                await self._bus.dead_letter(stored, error)
+
+    async def _anchored(self, anchored: PlacementAnchored) -> None:
+        before = self.outbox.role
+        self.outbox.anchored(anchored.sequence, bytes.fromhex(anchored.payload_digest), anchored.public_key)
+        if self.outbox.role is not before:
+            log.info("role changed", role=self.outbox.role.value, sequence=anchored.sequence)
+        self._room.set()
+        await self._keep_snapshots()
+
+    def _refused(self, refused: PlacementRefused) -> None:
+        if refused.public_key == self._identity.public_key:
+            log.warning("decision refused", sequence=refused.sequence, reason=refused.reason)
 
     async def _keep_snapshots(self) -> None:
         for sequence in [n for n in self._snapshots if n <= self.outbox.head]:

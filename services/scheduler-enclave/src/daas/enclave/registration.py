@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 
 from daas.attestation import NsmClient
-from daas.common import logs, messages, subjects
+from daas.common import logs, subjects
 from daas.common.bus import Bus, StoredMessage
-from daas.common.errors import DaasError, Refused, Unavailable
+from daas.common.errors import InvalidInput, Refused
+from daas.common.facts import fact_of, newest
 from daas.common.messages import EnclaveAttested, EnclaveChallenged, EnclaveRegistered, EnclaveRevoked
 from daas.enclave.identity import Identity, user_data
 from daas.enclave.outbox import require_registry
@@ -40,9 +41,9 @@ class Registration:
     async def first_challenge(self) -> tuple[EnclaveChallenged, int]:
         """Waits for the relay's challenge; returns it with its stream sequence."""
         while True:
-            stored = await self._bus.last(subjects.ENCLAVE_CHALLENGED)
-            if stored is not None:
-                return messages.decode(stored.data, EnclaveChallenged), stored.sequence
+            found = await newest(self._bus, subjects.ENCLAVE_CHALLENGED, EnclaveChallenged)
+            if found is not None:
+                return found
             log.info("waiting for the registry's challenge")
             await asyncio.sleep(0.2)
 
@@ -52,31 +53,35 @@ class Registration:
             group.create_task(self._renew())
             async for stored in self._bus.read(subjects.Stream.ENCLAVE, start=start, subjects=FACTS):
                 try:
-                    await self._fact(stored)
-                except (Refused, Unavailable):
-                    raise
-                except DaasError as error:
-                    log.warning("unusable fact", sequence=stored.sequence, reason=error.reason, error=str(error))
+                    fact = self._decode(stored)
+                except (InvalidInput, Refused) as error:
+                    await self._bus.dead_letter(stored, error)
+                else:
+                    await self._fact(fact)
 
-    async def _fact(self, stored: StoredMessage) -> None:
+    def _decode(self, stored: StoredMessage) -> EnclaveChallenged | EnclaveRegistered | EnclaveRevoked:
         name = stored.subject.removeprefix(subjects.prefix(self._bus.cluster) + ".")
         if name == subjects.ENCLAVE_CHALLENGED.name:
-            challenge = messages.decode(stored.data, EnclaveChallenged)
+            return fact_of(stored, subjects.ENCLAVE_CHALLENGED, EnclaveChallenged)
+        if name == subjects.ENCLAVE_REGISTERED.name:
+            return fact_of(stored, subjects.ENCLAVE_REGISTERED, EnclaveRegistered)
+        return fact_of(stored, subjects.ENCLAVE_REVOKED, EnclaveRevoked)
+
+    async def _fact(self, fact: EnclaveChallenged | EnclaveRegistered | EnclaveRevoked) -> None:
+        if isinstance(fact, EnclaveChallenged):
             if self._challenge is not None:
-                require_registry(self._challenge.registry, challenge.registry)
-            self._challenge = challenge
+                require_registry(self._challenge.registry, fact.registry)
+            self._challenge = fact
             if self.current is None:
-                await self._attest(challenge)
-        elif name == subjects.ENCLAVE_REGISTERED.name:
-            registered = messages.decode(stored.data, EnclaveRegistered)
-            if registered.public_key == self._identity.public_key:
-                self.current = registered
-                self.registered.set()
-                log.info("registered", enclave=registered.enclave, simulated=registered.simulated)
+                await self._attest(fact)
+        elif fact.public_key != self._identity.public_key:
+            return
+        elif isinstance(fact, EnclaveRegistered):
+            self.current = fact
+            self.registered.set()
+            log.info("registered", enclave=fact.enclave, simulated=fact.simulated)
         else:
-            revoked = messages.decode(stored.data, EnclaveRevoked)
-            if revoked.public_key == self._identity.public_key:
-                self._withdrawn(revoked)
+            self._withdrawn(fact)
 
     def _withdrawn(self, revoked: EnclaveRevoked) -> None:
         self.current = None

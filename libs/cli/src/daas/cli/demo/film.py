@@ -1,9 +1,12 @@
 """What the demo knows of each pod, learned from the facts on the bus and from nothing else."""
 
+import contextlib
 from dataclasses import dataclass, field
 
-from daas.common import messages, subjects
+from daas.common import subjects
 from daas.common.bus import StoredMessage
+from daas.common.errors import InvalidInput, Refused
+from daas.common.facts import fact_of
 from daas.common.messages import (
     PlacementAnchored,
     PlacementBindFailed,
@@ -36,21 +39,25 @@ class Film:
     simulated: bool = False
 
     def take(self, cluster: str, stored: StoredMessage) -> None:
-        """Adds one fact."""
+        """Adds one fact; what is no good fact has no effect here either."""
+        with contextlib.suppress(InvalidInput, Refused):
+            self._take(cluster, stored)
+
+    def _take(self, cluster: str, stored: StoredMessage) -> None:
         name = stored.subject.removeprefix(subjects.prefix(cluster) + ".")
         if name == subjects.PLACEMENT_DECIDED.name:
-            self._decided(messages.decode(stored.data, PlacementDecided))
+            self._decided(fact_of(stored, subjects.PLACEMENT_DECIDED, PlacementDecided))
         elif name == subjects.PLACEMENT_ANCHORED.name:
-            anchored = messages.decode(stored.data, PlacementAnchored)
+            anchored = fact_of(stored, subjects.PLACEMENT_ANCHORED, PlacementAnchored)
             self.anchors[anchored.sequence] = anchored
         elif name == subjects.PLACEMENT_BOUND.name:
-            bound = messages.decode(stored.data, PlacementBound)
+            bound = fact_of(stored, subjects.PLACEMENT_BOUND, PlacementBound)
             self._life(bound.pod_uid, f"{bound.namespace}/{bound.name}").bound = bound
         elif name == subjects.PLACEMENT_BIND_FAILED.name:
-            messages.decode(stored.data, PlacementBindFailed)
+            fact_of(stored, subjects.PLACEMENT_BIND_FAILED, PlacementBindFailed)
             self.bind_failures += 1
         elif name == subjects.PLACEMENT_REFUSED.name:
-            messages.decode(stored.data, PlacementRefused)
+            fact_of(stored, subjects.PLACEMENT_REFUSED, PlacementRefused)
             self.refusals += 1
 
     def _decided(self, decided: PlacementDecided) -> None:
