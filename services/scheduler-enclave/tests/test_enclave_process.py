@@ -1,0 +1,299 @@
+"""The enclave as a process on a real bus with a software NSM; the test plays gateway and relay."""
+
+import asyncio
+import base64
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from daas.attestation import AttestationPolicy, Measurement, verify
+from daas.common import merkle, subjects
+from daas.common.bus import Bus, BusSettings
+from daas.common.decision import INTENT_PLACEMENT, check_decided, header_bcs, intent_message
+from daas.common.facts import fact_of, newest
+from daas.common.messages import (
+    DeadLetter,
+    EnclaveAttested,
+    EnclaveChallenged,
+    EnclaveRegistered,
+    EnclaveRevoked,
+    PlacementAnchored,
+    PlacementDecided,
+)
+from daas.common.subjects import Service, Stream
+from daas.devstack.nats import NatsServer
+from daas.devstack.process import Process
+from daas.placement import Policy
+from daas.placement.log import LogEntry, NodeUpserted, PodUpserted, encode_entry
+from daas.placement.model import Node, Pod
+
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(120)]
+
+CHAIN = bytes([1]) * 32
+REGISTRY = "0x" + "22" * 32
+NONCE = bytes([3]) * 32
+CLUSTER = "test"
+
+
+def a_node(name: str) -> Node:
+    return msgspec.convert(
+        {
+            "metadata": {"name": name, "uid": f"uid-{name}", "resourceVersion": "1"},
+            "status": {"allocatable": {"cpu": "64", "memory": "64Gi", "pods": "500"}},
+        },
+        type=Node,
+    )
+
+
+def a_pod(name: str) -> Pod:
+    return msgspec.convert(
+        {
+            "metadata": {"name": name, "namespace": "n", "uid": f"uid-{name}", "resourceVersion": "1"},
+            "spec": {"schedulerName": "k3s-daas", "containers": [{"name": "c"}]},
+        },
+        type=Pod,
+    )
+
+
+@dataclass
+class World:
+    """A bus, an NSM and the two services that the test plays."""
+
+    directory: Path
+    nats: NatsServer
+    nsm: Process
+    gateway: Bus
+    relay: Bus
+    started: list[Process] = field(default_factory=list)
+
+    async def enclave(self, name: str = "enclave", **environment: str) -> Process:
+        process = Process(
+            name,
+            ["python", "-m", "daas.enclave"],
+            log_path=self.directory / f"{name}.log",
+            env={
+                "DAAS_NATS_URL": self.nats.url,
+                "DAAS_CLUSTER": CLUSTER,
+                "DAAS_ENCLAVE_NSM": self.nsm.ready["socket"],
+                **environment,
+            },
+        )
+        self.started.append(process)
+        starting = asyncio.create_task(process.start())
+        await self.register()
+        await starting
+        return process
+
+    async def challenge(self, sequence: int = 0, payload_digest: str = "0" * 64) -> None:
+        await self.relay.publish(
+            subjects.ENCLAVE_CHALLENGED,
+            EnclaveChallenged(
+                chain=CHAIN.hex(),
+                registry=REGISTRY,
+                nonce=NONCE.hex(),
+                sequence=sequence,
+                payload_digest=payload_digest,
+                simulated=True,
+            ),
+            message_id=f"challenge-{sequence}",
+        )
+
+    async def attested(self) -> tuple[EnclaveAttested, int]:
+        """The next attestation that has not been answered."""
+        async with contextlib.aclosing(
+            self.relay.read(Stream.ENCLAVE, subjects=[subjects.ENCLAVE_ATTESTED, subjects.ENCLAVE_REGISTERED])
+        ) as stored:
+            answered: set[str] = set()
+            pending: list[tuple[EnclaveAttested, int]] = []
+            last = (await self.relay.stream_bounds(Stream.ENCLAVE))[1]
+            async for message in stored:
+                if message.subject.endswith("registered"):
+                    answered.add(fact_of(message, subjects.ENCLAVE_REGISTERED, EnclaveRegistered).public_key)
+                else:
+                    fact = fact_of(message, subjects.ENCLAVE_ATTESTED, EnclaveAttested)
+                    pending.append((fact, message.sequence))
+                open_ones = [item for item in pending if item[0].public_key not in answered]
+                if message.sequence >= last and open_ones:
+                    return open_ones[-1]
+        raise AssertionError("unreachable")
+
+    async def attested_again(self) -> EnclaveAttested:
+        """The newest attestation, answered or not."""
+        found = await newest(self.relay, subjects.ENCLAVE_ATTESTED, EnclaveAttested)
+        assert found is not None
+        return found[0]
+
+    async def register(self) -> str:
+        attested, _ = await self.attested()
+        now_ms = time.time_ns() // 1_000_000
+        await self.relay.publish(
+            subjects.ENCLAVE_REGISTERED,
+            EnclaveRegistered(
+                public_key=attested.public_key,
+                enclave="0x" + "44" * 32,
+                registry=REGISTRY,
+                measurement_version=1,
+                tx_digest="tx",
+                registered_ms=now_ms,
+                expires_ms=now_ms + 3_600_000,
+                simulated=True,
+            ),
+            message_id=f"registered-{attested.public_key}",
+        )
+        return attested.public_key
+
+    async def log(self, *events: NodeUpserted | PodUpserted, entry_id: str) -> int:
+        entry = LogEntry(timestamp_ms=time.time_ns() // 1_000_000, source="gateway", events=events)
+        return await self.gateway.publish(subjects.LOG_CLUSTER, encode_entry(entry), message_id=entry_id)
+
+    async def decided(self, sequence: int) -> tuple[PlacementDecided, int]:
+        async with contextlib.aclosing(
+            self.relay.read(Stream.PLACEMENT, subjects=[subjects.PLACEMENT_DECIDED])
+        ) as stored:
+            async for message in stored:
+                fact = fact_of(message, subjects.PLACEMENT_DECIDED, PlacementDecided)
+                if fact.header.sequence == sequence:
+                    return fact, message.sequence
+        raise AssertionError("unreachable")
+
+    async def anchor(self, decided: PlacementDecided, decided_sequence: int) -> None:
+        await self.relay.publish(
+            subjects.PLACEMENT_ANCHORED,
+            PlacementAnchored(
+                sequence=decided.header.sequence,
+                payload_digest=decided.payload_digest,
+                public_key=decided.public_key,
+                decided_sequence=decided_sequence,
+                tx_digest="tx",
+                checkpoint=None,
+                timestamp_ms=0,
+                simulated=True,
+            ),
+            message_id=f"anchored-{decided.payload_digest}",
+        )
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    arguments = ("--socket", tmp_path / "nsm", "--state", tmp_path)
+    nsm = Process(
+        "nsm",
+        ["python", "-m", "daas.devstack.nsm", "--enclave-per-connection", *arguments],
+        log_path=tmp_path / "nsm.log",
+    )
+    async with NatsServer(tmp_path / "nats") as nats, nsm:
+        settings = BusSettings(nats_url=nats.url, cluster=CLUSTER)
+        async with (
+            await Bus.connect(Service.OPERATOR, settings) as operator,
+            await Bus.connect(Service.GATEWAY, settings) as gateway,
+            await Bus.connect(Service.RELAY, settings) as relay,
+        ):
+            await operator.declare()
+            world = World(tmp_path, nats, nsm, gateway, relay)
+            await world.challenge()
+            yield world
+            for process in world.started:
+                await process.terminate()
+
+
+async def test_it_attests_its_key_to_the_nonce_the_registry_and_the_policy(world: World) -> None:
+    await world.enclave()
+    attested = await world.attested_again()
+    policy = AttestationPolicy(
+        measurements=[Measurement.from_hex(*(world.nsm.ready["pcrs"][n] for n in "012"))],
+        nonce=NONCE,
+        user_data=merkle.digest(CHAIN + bytes.fromhex(REGISTRY[2:]) + Policy().digest()),
+        public_key_length_bytes=32,
+        development_root_sha256=bytes.fromhex(world.nsm.ready["root_sha256"]),
+    )
+    attestation = verify(base64.b64decode(attested.document), policy, time.time_ns() // 1_000_000)
+    assert attestation.simulated
+    assert attested.simulated
+    assert attestation.public_key is not None
+    assert attestation.public_key.hex() == attested.public_key
+
+
+async def test_each_entry_that_leaves_pods_pending_is_answered_by_one_signed_decision(world: World) -> None:
+    await world.enclave()
+    await world.log(NodeUpserted(node=a_node("n1")), entry_id="e1")
+    last = await world.log(PodUpserted(pod=a_pod("p1")), PodUpserted(pod=a_pod("p2")), entry_id="e2")
+    decided, _ = await world.decided(1)
+    check_decided(decided)
+    assert decided.header.log_sequence == last
+    assert [(leaf.name, leaf.node) for leaf in decided.leaves] == [("p1", "n1"), ("p2", "n1")]
+    assert decided.simulated
+    Ed25519PublicKey.from_public_bytes(bytes.fromhex(decided.public_key)).verify(
+        bytes.fromhex(decided.signature),
+        intent_message(INTENT_PLACEMENT, decided.timestamp_ms, header_bcs(decided.header)),
+    )
+
+
+async def test_a_restarted_enclave_continues_from_a_snapshot_under_a_new_key_on_the_same_chain(world: World) -> None:
+    first = await world.enclave(DAAS_ENCLAVE_SNAPSHOT_EVERY="2")
+    await world.log(NodeUpserted(node=a_node("n1")), entry_id="nodes")
+    previous = "0" * 64
+    for number in range(1, 6):
+        await world.log(PodUpserted(pod=a_pod(f"p{number}")), entry_id=f"e{number}")
+        decided, at = await world.decided(number)
+        assert decided.header.previous == previous
+        previous = decided.payload_digest
+        await world.anchor(decided, at)
+    deadline = time.monotonic() + 20
+    while await world.gateway.list_objects(subjects.SNAPSHOT_BUCKET) != [f"{2:020d}", f"{4:020d}"]:
+        assert time.monotonic() < deadline, "no snapshots"
+        await asyncio.sleep(0.05)
+    await first.kill()
+    await world.log(PodUpserted(pod=a_pod("p6")), entry_id="e6")
+
+    await world.enclave("second", DAAS_ENCLAVE_TAKEOVER_MS="100")
+
+    sixth, at = await world.decided(6)
+    assert sixth.header.previous == previous
+    assert [leaf.name for leaf in sixth.leaves] == ["p6"]
+    assert '"snapshot": 4' in (world.directory / "second.log").read_text()
+
+
+async def test_what_nobody_can_fold_is_a_dead_letter_and_the_log_goes_on(world: World) -> None:
+    await world.enclave()
+    bad = await world.gateway.publish(subjects.LOG_CLUSTER, b"not an entry", message_id="bad")
+    await world.log(NodeUpserted(node=a_node("n1")), PodUpserted(pod=a_pod("p1")), entry_id="good")
+    await world.decided(1)
+    async with contextlib.aclosing(world.gateway.read(Stream.DLQ)) as letters:
+        async for message in letters:
+            letter = msgspec.json.decode(message.data, type=DeadLetter)
+            assert (letter.stream_sequence, letter.service) == (bad, "enclave")
+            assert base64.b64decode(letter.body) == b"not an entry"
+            break
+
+
+async def test_a_revoked_enclave_stops_with_the_reason(world: World) -> None:
+    process = await world.enclave()
+    attested = await world.attested_again()
+    await world.relay.publish(
+        subjects.ENCLAVE_REVOKED,
+        EnclaveRevoked(
+            public_key=attested.public_key,
+            enclave="0x" + "44" * 32,
+            reason="revoked",
+            message="by test",
+            simulated=True,
+        ),
+        message_id="revoked",
+    )
+    assert await process.wait() == 1
+    assert "revoked" in process.log_tail()
+
+
+async def test_an_anchor_that_contradicts_the_log_stops_the_enclave(world: World) -> None:
+    process = await world.enclave()
+    await world.log(NodeUpserted(node=a_node("n1")), PodUpserted(pod=a_pod("p1")), entry_id="e1")
+    decided, at = await world.decided(1)
+    await world.anchor(msgspec.structs.replace(decided, payload_digest="55" * 32), at)
+    assert await process.wait() == 1
+    assert "fork" in process.log_tail()
