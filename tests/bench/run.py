@@ -1,0 +1,35 @@
+"""`make bench`: every benchmark, or those named on the command line; figures stand beside a floor of the same run."""
+
+import asyncio
+import importlib
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+
+#: Module of this folder, and what it measures.
+BENCHMARKS = {
+    "memory": "resident memory of every part of an idle stack, beside its limit",
+    "stages": "pods/s through each stage alone, and through several, beside raw nats-py and the bare engine",
+    "cluster": "pods/s from creation to bound through the API server, beside a bare client that only binds",
+}
+
+
+def main() -> int:
+    """Runs them in order; returns the exit code."""
+    folder = Path(__file__).resolve().parent
+    sys.path[:0] = [str(folder), str(folder.parent)]
+    wanted = sys.argv[1:] or list(BENCHMARKS)
+    unknown = [name for name in wanted if name not in BENCHMARKS]
+    if unknown:
+        sys.stderr.write(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}\n")
+        return 2
+    for name in wanted:
+        sys.stdout.write(f"\n== {name}: {BENCHMARKS[name]}\n")
+        sys.stdout.flush()
+        run: Callable[[], Coroutine[None, None, None]] = importlib.import_module(name).run
+        asyncio.run(run())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
