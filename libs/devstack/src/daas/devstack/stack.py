@@ -11,19 +11,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-import aiohttp
-import msgspec
-
 from daas.common.bus import Bus, BusSettings
 from daas.common.errors import NotFound, Unavailable
 from daas.common.subjects import Service
+from daas.devstack.deployment import Deployment, deploy, operator_key
 from daas.devstack.etcd import EtcdServer
 from daas.devstack.nats import NatsServer
 from daas.devstack.process import Process
-from daas.ledger import Ledger, Signer
 
-#: Enough for years of a development ledger; a transaction costs about 0.002 SUI.
-FAUCET_MIST = 1_000 * 10**9
 #: Modules of the services, by the name they go by on screen.
 SERVICES = ("relay", "enclave", "storage", "gateway")
 READY_TIMEOUT_S = 60.0
@@ -31,14 +26,6 @@ READY_TIMEOUT_S = 60.0
 NSM_ARGUMENTS = ("--enclave-per-connection",)
 
 Progress = Callable[[str, str], None]
-
-
-class Deployment(msgspec.Struct, frozen=True, kw_only=True):
-    """What was made once on the ledger and is found again after a restart."""
-
-    chain: str
-    package: str
-    registry: str
 
 
 class Stack:
@@ -144,38 +131,16 @@ class Stack:
             await bus.declare()
 
     async def _deploy(self) -> None:
-        """Publishes the Move package and creates the registry, marked simulated for ever, unless that is done."""
-        path = self.state_dir / "deployment.json"
-        signer = self._operator()
-        ledger_url = self.ready("ledger", "url")
-        if path.exists():
-            self.deployment = msgspec.json.decode(path.read_bytes(), type=Deployment)
-        else:
-            await self._fund(signer.address)
-            async with await Ledger.connect(ledger_url, signer) as ledger:
-                publication = await ledger.publish()
-                pcrs = self.ready("nsm", "pcrs")
-                registry = await ledger.create_registry(
-                    simulated=True,
-                    policy=self._policy,
-                    pcrs=(bytes.fromhex(pcrs["0"]), bytes.fromhex(pcrs["1"]), bytes.fromhex(pcrs["2"])),
-                )
-            self.deployment = Deployment(
-                chain=registry.chain.hex(), package=publication.package, registry=registry.address
-            )
-            path.write_bytes(msgspec.json.encode(self.deployment))
+        pcrs = self.ready("nsm", "pcrs")
+        self.deployment = await deploy(
+            self.state_dir / "deployment.json",
+            ledger_url=self.ready("ledger", "url"),
+            faucet=self.ready("ledger", "faucet"),
+            signer=operator_key(self.state_dir / "operator.key"),
+            policy=self._policy,
+            pcrs=(bytes.fromhex(pcrs["0"]), bytes.fromhex(pcrs["1"]), bytes.fromhex(pcrs["2"])),
+        )
         self._progress("registry", f"{self.deployment.registry} (simulated)")
-
-    def _operator(self) -> Signer:
-        keystore = self.state_dir / "operator.key"
-        return Signer.from_file(keystore) if keystore.exists() else Signer.generate(keystore)
-
-    async def _fund(self, address: str) -> None:
-        request = {"FixedAmountRequest": {"recipient": address, "amount": FAUCET_MIST}}
-        faucet = self.ready("ledger", "faucet")
-        async with aiohttp.ClientSession() as session, session.post(faucet, json=request) as got:
-            if got.status >= 300:
-                raise Unavailable(f"the faucet answered {got.status}: {await got.text()}", reason="faucet")
 
     def ready(self, name: str, field: str) -> Any:
         """A field of what a process announced when it was ready.
