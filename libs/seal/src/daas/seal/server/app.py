@@ -21,7 +21,7 @@ from daas.seal.server.http import check_client, json_response, make_middleware, 
 from daas.seal.server.keys import KeyRing
 from daas.seal.server.limits import Rate, RateLimiter
 from daas.seal.server.metrics import Metrics
-from daas.seal.server.policy import Policies, PolicyEvaluator
+from daas.seal.server.policy import Policies, PolicyEvaluator, PolicyRequest
 from daas.seal.server.refusal import Refusal
 from daas.seal.session import TTL_MIN_MAX, Clock, system_clock_ms
 from daas.seal.versions import CLIENT_MIN
@@ -128,7 +128,16 @@ class KeyServerApp:
         }
         started = time.perf_counter()
         try:
-            await self._policies.check_access(request.ptb, request.user, package_id)
+            await self._policies.check_access(
+                PolicyRequest(
+                    ptb=request.ptb,
+                    sender=request.user,
+                    package_id=package_id,
+                    inner_ids=request.parsed.inner_ids,
+                    session_key=request.session_key,
+                    allowed_staleness_ms=self._settings.allowed_staleness_ms,
+                )
+            )
         finally:
             self.metrics.policy_seconds.observe(time.perf_counter() - started)
         encrypted = []

@@ -28,12 +28,16 @@ class PolicyRequest(msgspec.Struct, frozen=True, kw_only=True):
             the client's: evaluate with the current ones.
         sender: the user's address, 32 bytes: the transaction's sender.
         package_id: the package that is called, 32 bytes.
+        inner_ids: the identities asked for, one for each call.
+        session_key: Ed25519 public key of the session that asks, 32 bytes: a right can be bound to it.
         allowed_staleness_ms: how old the state may be that decides.
     """
 
     ptb: bytes
     sender: bytes
     package_id: bytes
+    inner_ids: tuple[bytes, ...]
+    session_key: bytes
     allowed_staleness_ms: int
 
 
@@ -154,16 +158,13 @@ class Policies:
         if aliases:
             raise Refusal("InvalidSignature")
 
-    async def check_access(self, ptb: bytes, sender: bytes, package_id: bytes) -> None:
+    async def check_access(self, request: PolicyRequest) -> None:
         """Returns if the policy approves.
 
         Raises:
             Refusal: `NoAccess` with the policy's reason, `InvalidPTB`, `InvalidParameter`; `Failure` where the ledger
                 is away, slow or behind.
         """
-        request = PolicyRequest(
-            ptb=ptb, sender=sender, package_id=package_id, allowed_staleness_ms=self._allowed_staleness_ms
-        )
         try:
             async with asyncio.timeout(self._timeout_s):
                 verdict = await self._evaluator.evaluate(request)

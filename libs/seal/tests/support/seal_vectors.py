@@ -5,7 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-VECTORS = Path(os.environ.get("DAAS_SEAL_VECTORS") or Path(__file__).resolve().parents[2] / "vectors" / "seal")
+VECTORS = Path(
+    os.environ.get("DAAS_SEAL_VECTORS") or Path(__file__).resolve().parents[4] / "tests" / "vectors" / "seal"
+)
 
 
 def load(name: str) -> Any:
