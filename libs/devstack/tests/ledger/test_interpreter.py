@@ -26,7 +26,7 @@ from daas.devstack.ledger.errors import (
     RuntimeFailedError,
 )
 from daas.devstack.ledger.execution import Execution
-from daas.devstack.ledger.gas import Meter, instruction_units, instructions_for
+from daas.devstack.ledger.gas import INTERNAL, Meter, instruction_cost, memory_cost, round_up
 from daas.devstack.ledger.interpreter import run
 from daas.devstack.ledger.natives import FUNCTIONS
 from daas.devstack.ledger.program import Function, Program
@@ -48,7 +48,7 @@ def function_of(code: list[Instruction], parameters: tuple[Type, ...] = (), retu
     )  # fmt: skip
     program = Program()
     function = Function(definition)
-    function.code = program._link(module, definition)
+    function.code = program._link(module, definition, ADDRESS)
     return function
 
 
@@ -115,14 +115,32 @@ def test_an_abort_names_its_code_function_and_instruction() -> None:
 
 def test_an_endless_loop_ends_with_its_gas() -> None:
     with pytest.raises(ExecutionFailedError) as failure:
-        run(execution(5_000), function_of([(Op.BRANCH, 0)]), (), [])
+        run(execution(50), function_of([(Op.BRANCH, 0)]), (), [])
     assert failure.value.kind == "INSUFFICIENT_GAS"
 
 
-@given(st.integers(0, 1_000_000))
-def test_the_instruction_price_and_its_inverse_agree(units: int) -> None:
-    count = instructions_for(units)
-    assert instruction_units(count) <= units < instruction_units(count + 1)
+@pytest.mark.parametrize(
+    ("count", "cost"),
+    [(0, 0), (20_000, 20_000), (50_000, 80_000), (100_000, 580_000), (200_000, 5_580_000), (200_001, 5_580_100)],
+)
+def test_instructions_cost_more_beyond_each_border_of_the_schedule(count: int, cost: int) -> None:
+    assert instruction_cost(count) == cost
+
+
+def test_memory_costs_double_beyond_its_first_border() -> None:
+    assert memory_cost(100_001) == 100_002
+
+
+@pytest.mark.parametrize(("units", "charged"), [(0, 1_000), (1, 1_000), (1_000, 1_000), (1_001, 2_000)])
+def test_units_are_charged_in_steps_of_a_thousand(units: int, charged: int) -> None:
+    assert round_up(units) == charged
+
+
+def test_a_pushed_constant_costs_its_instruction_its_push_and_its_bytes() -> None:
+    used = execution()
+    run(used, function_of([(Op.LD_U64, 1), (Op.POP, 0), (Op.RET, 0)]), (), [])
+    assert used.meter.internal() == 3 + 1 + 1
+    assert used.meter.units() * INTERNAL == 1_000_000
 
 
 def built_modules() -> list[bytes]:

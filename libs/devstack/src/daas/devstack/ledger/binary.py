@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Final, TypeVar
 
@@ -100,6 +100,9 @@ _NO_OPERAND: Final = frozenset({
 _LITERAL_LENGTH: Final = {Op.LD_U8: 1, Op.LD_U16: 2, Op.LD_U32: 4, Op.LD_U64: 8, Op.LD_U128: 16, Op.LD_U256: 32}
 _WITH_COUNT: Final = frozenset({Op.VEC_PACK, Op.VEC_UNPACK})
 
+Origins = Mapping[tuple[str, str], bytes]
+"""The package that first defined a struct, by module and name; what is missing is defined by the package itself."""
+_NO_ORIGINS: Final[Origins] = {}
 Instruction = tuple[Op, int | tuple[int, int]]
 T = TypeVar("T")
 
@@ -182,7 +185,7 @@ def _tables(cursor: Cursor) -> list[tuple[int, int, int]]:
 
 
 class _Reader:
-    def __init__(self, code: bytes) -> None:
+    def __init__(self, code: bytes, origins: Origins) -> None:
         if code[:4] != MAGIC:
             raise BytecodeError(f"expected a Move module, got bytes that start with {code[:4].hex()}")
         if len(code) > MODULE_BYTES_MAX:
@@ -192,6 +195,7 @@ class _Reader:
             raise BytecodeError(f"expected Move binary version 6 or 7, got {version}")
         self.version = version
         self.code = code
+        self.origins = origins
         tables = _tables(Cursor(code, 8))
         self.tables = {kind: (start, end) for kind, start, end in tables}
         self.end = max(end for _, _, end in tables)
@@ -240,14 +244,18 @@ class _Reader:
         return op, cursor.uleb()
 
 
-def read_module(code: bytes) -> Module:
+def read_module(code: bytes, origins: Origins = _NO_ORIGINS) -> Module:
     """The module in `code`.
+
+    Args:
+        code: the module's bytes.
+        origins: for a later version of a package: the package that first defined each of its structs.
 
     Raises:
         BytecodeError: not a module, or one that uses what this ledger does not support (enums).
     """
     try:
-        return _read(_Reader(code))
+        return _read(_Reader(code, origins))
     except BytecodeError:
         raise
     except (LedgerError, IndexError, ValueError, RecursionError) as error:
@@ -260,9 +268,13 @@ def _read(reader: _Reader) -> Module:
     addresses = reader.each(0x8, lambda cursor: cursor.take(ADDRESS_LENGTH))
     modules = reader.each(0x1, lambda cursor: (addresses[cursor.uleb()], identifiers[cursor.uleb()]))
 
+    self_address, self_name = modules[Cursor(code, reader.end).uleb()]
+
     def struct_handle(cursor: Cursor) -> StructHandle:
         address, module = modules[cursor.uleb()]
         name, abilities = identifiers[cursor.uleb()], cursor.uleb()
+        if address == self_address:
+            address = reader.origins.get((module, name), address)
         parameters = tuple((cursor.uleb(), cursor.boolean()) for _ in range(cursor.uleb()))
         return StructHandle(address, module, name, abilities, parameters)
 
@@ -310,10 +322,9 @@ def _read(reader: _Reader) -> Module:
             raise BytecodeError(f"function {handle.name} matches on an enum, which is not supported")
         return FunctionDefinition(handle, position, visibility, bool(flags & ENTRY_FLAG), local_types, code)
 
-    address, name = modules[Cursor(code, reader.end).uleb()]
     return Module(
-        address=address,
-        name=name,
+        address=self_address,
+        name=self_name,
         function_handles=function_handles,
         function_instantiations=reader.each(
             0x4, lambda cursor: (function_handles[cursor.uleb()], signatures[cursor.uleb()])
@@ -325,5 +336,5 @@ def _read(reader: _Reader) -> Module:
         field_handles=field_handles,
         field_instantiations=field_instantiations,
         functions=reader.each(0xC, function_definition),
-        imports=tuple(m for m in modules if m != (address, name)),
+        imports=tuple(m for m in modules if m != (self_address, self_name)),
     )

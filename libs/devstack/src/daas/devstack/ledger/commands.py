@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -13,8 +13,8 @@ from daas.devstack.ledger.execution import Execution
 from daas.devstack.ledger.interpreter import call
 from daas.devstack.ledger.natives.registry import COPY, DROP, KEY, STORE, NativeFunction, Ref, copy_value
 from daas.devstack.ledger.objects import Object, Owner
-from daas.devstack.ledger.program import Function
-from daas.devstack.ledger.store import Package
+from daas.devstack.ledger.packages import Publisher
+from daas.devstack.ledger.program import Function, Package
 from daas.devstack.ledger.transaction_data import (
     Argument,
     Command,
@@ -25,10 +25,13 @@ from daas.devstack.ledger.transaction_data import (
     MoveCall,
     Publish,
     Pure,
+    ReceivingInput,
     SharedInput,
     SplitCoins,
     Transaction,
     TransferObjects,
+    Upgrade,
+    WithdrawalInput,
 )
 from daas.devstack.ledger.type_tags import (
     COIN_KEY,
@@ -46,6 +49,9 @@ from daas.devstack.ledger.type_tags import (
 
 U64_MAX: Final = (1 << 64) - 1
 UPGRADE_CAP: Final = Datatype(SUI, "package", "UpgradeCap")
+UPGRADE_TICKET: Final = Datatype(SUI, "package", "UpgradeTicket")
+UPGRADE_RECEIPT: Final = Datatype(SUI, "package", "UpgradeReceipt")
+RECEIVING_KEY: Final = (SUI, "transfer", "Receiving")
 _OPTION: Final = (STD, "option", "Option")
 _PURE_STRUCTS: Final = frozenset({(STD, "string", "String"), (STD, "ascii", "String"), (SUI, "object", "ID")})
 # Only the module that defines a type may use these on it: a transaction can't.
@@ -54,12 +60,10 @@ _PRIVATE_GENERICS: Final = frozenset(
         (SUI, "transfer", "transfer"),
         (SUI, "transfer", "share_object"),
         (SUI, "transfer", "freeze_object"),
+        (SUI, "transfer", "receive"),
         (SUI, "event", "emit"),
     }
 )
-
-Publisher = Callable[[Publish, Execution], Package]
-
 
 class Slot:
     """A value that commands can use: an input object, a result, or the gas coin."""
@@ -81,6 +85,14 @@ class PureSlot(msgspec.Struct):
     cells: dict[Type, Slot]
 
 
+class ReceivingSlot(msgspec.Struct):
+    """An object to be received, which takes the type of the parameter it is used for."""
+
+    object_id: bytes
+    version: int
+    cell: Slot | None = None
+
+
 class CommandRunner:
     """Runs the commands of one transaction in order."""
 
@@ -90,21 +102,30 @@ class CommandRunner:
         transaction: Transaction,
         objects: Mapping[bytes, Object],
         gas: Slot | None,
-        publish: Publisher,
+        gas_is_reserved: bool,
+        publisher: Publisher,
     ) -> None:
         self.execution = execution
         self.program = execution.program
         self.transaction = transaction
         self.gas = gas
+        self.gas_is_reserved = gas_is_reserved
         self.results: list[list[Slot]] = []
-        self.inputs: list[Slot | PureSlot] = []
+        self.inputs: list[Slot | PureSlot | ReceivingSlot] = []
         self.slots: dict[bytes, Slot] = {}
         self.packages: list[Package] = []
         self.command = 0
-        self._publish = publish
+        self._publisher = publisher
         for entry in transaction.inputs:
             if isinstance(entry, Pure):
                 self.inputs.append(PureSlot(entry.value, {}))
+                continue
+            if isinstance(entry, ReceivingInput):
+                self.inputs.append(ReceivingSlot(entry.ref.id, entry.ref.version))
+                continue
+            if isinstance(entry, WithdrawalInput):
+                owner = transaction.payer if entry.from_sponsor else transaction.sender
+                self.inputs.append(Slot([[owner, entry.amount]], withdrawal_of(entry.coin_type)))
                 continue
             shared = isinstance(entry, SharedInput)
             object_id = entry.id if isinstance(entry, SharedInput) else entry.ref.id
@@ -145,7 +166,9 @@ class CommandRunner:
             return self._merge(command)
         if isinstance(command, MakeMoveVec):
             return self._make_vector(command)
-        package = self._publish(command, self.execution)
+        if isinstance(command, Upgrade):
+            return self._upgrade(command)
+        package = self._publisher.publish(command.modules, command.dependencies, self.execution)
         self.packages.append(package)
         self._initialise(package)
         cap: Value = [[[self.execution.fresh_id()]], [package.id], 1, 0]
@@ -157,7 +180,7 @@ class CommandRunner:
 
     # Arguments
 
-    def _slot(self, index: int, argument: Argument) -> Slot | PureSlot:
+    def _slot(self, index: int, argument: Argument) -> Slot | PureSlot | ReceivingSlot:
         if isinstance(argument, GasCoin):
             if self.gas is None:
                 raise argument_error(index, "INVALID_GAS_COIN_USAGE", "no coin pays for this transaction")
@@ -185,6 +208,12 @@ class CommandRunner:
             if found is None:
                 found = slot.cells[type_] = Slot([self._pure(index, slot.data, type_)], type_)
             return found
+        if isinstance(slot, ReceivingSlot):
+            if not isinstance(type_, Datatype) or type_.key != RECEIVING_KEY:
+                raise argument_error(index, "TYPE_MISMATCH", f"an object to receive is no {format_type(type_)}")
+            if slot.cell is None:
+                slot.cell = Slot([[[slot.object_id], slot.version]], type_)
+            slot = slot.cell
         if slot.moved:
             raise argument_error(index, "ARGUMENT_WITHOUT_VALUE", "the value has been used up by an earlier command")
         if slot.type != type_:
@@ -232,7 +261,7 @@ class CommandRunner:
             raise ExecutionFailedError("NON_ENTRY_FUNCTION_INVOKED", f"{name} is neither public nor entry")
         if key in _PRIVATE_GENERICS:
             raise ExecutionFailedError("NON_ENTRY_FUNCTION_INVOKED", f"{name} is for the module that defines the type")
-        types = command.type_arguments
+        types = tuple(self.program.defined(type_) for type_ in command.type_arguments)
         self._check_type_arguments(function, types, name)
         parameters = function.parameters
         context = parameters and isinstance(parameters[-1], Reference) and parameters[-1].target == TX_CONTEXT
@@ -281,12 +310,14 @@ class CommandRunner:
         recipient = self._value(count, command.address, "address")
         for index, argument in enumerate(command.objects):
             slot = self._slot(index, argument)
-            if isinstance(slot, PureSlot):
-                raise argument_error(index, "TYPE_MISMATCH", "bytes are no object")
+            if not isinstance(slot, Slot):
+                raise argument_error(index, "TYPE_MISMATCH", "an object expected")
             if slot is not self.gas:
                 self._value(index, argument, slot.type)
             elif slot.moved:
                 raise argument_error(index, "ARGUMENT_WITHOUT_VALUE", "the gas coin has been transferred already")
+            elif self.gas_is_reserved:
+                raise argument_error(index, "INVALID_GAS_COIN_USAGE", "an address balance can't be given away whole")
             slot.moved = True
             if self.program.abilities(slot.type) & (KEY | STORE) != KEY | STORE:
                 raise ExecutionFailedError(
@@ -297,7 +328,7 @@ class CommandRunner:
 
     def _coin(self, index: int, argument: Argument) -> tuple[Slot, Value]:
         slot = self._slot(index, argument)
-        if isinstance(slot, PureSlot) or not isinstance(slot.type, Datatype) or slot.type.key != COIN_KEY:
+        if not isinstance(slot, Slot) or not isinstance(slot.type, Datatype) or slot.type.key != COIN_KEY:
             raise argument_error(index, "TYPE_MISMATCH", "a coin expected")
         reference = self._reference(index, argument, slot.type, mutable=True)
         return slot, reference.get()
@@ -331,13 +362,24 @@ class CommandRunner:
             if not command.elements:
                 raise ExecutionFailedError("TYPE_ARITY_MISMATCH", "an empty vector needs its element type")
             first = self._slot(0, command.elements[0])
-            if isinstance(first, PureSlot) or not self.program.abilities(first.type) & KEY:
+            if not isinstance(first, Slot) or not self.program.abilities(first.type) & KEY:
                 raise argument_error(
                     0, "INVALID_MAKE_MOVE_VEC_NON_OBJECT_ARGUMENT", "objects or an element type wanted"
                 )
             element = first.type
+        element = self.program.defined(element)
         items = [self._value(index, argument, element) for index, argument in enumerate(command.elements)]
         return [Slot([bytearray(items) if element == "u8" else items], Vector(element))]
+
+    def _upgrade(self, command: Upgrade) -> list[Slot]:
+        cap, package_id, policy, digest = self._value(0, command.ticket, UPGRADE_TICKET)
+        if package_id[0] != command.package:
+            raise ExecutionFailedError("PACKAGE_UPGRADE_ERROR", "the ticket is for another package")
+        package = self._publisher.upgrade(
+            command.modules, command.dependencies, command.package, policy, bytes(digest), self.execution
+        )
+        self.packages.append(package)
+        return [Slot([[cap, [package.id]]], UPGRADE_RECEIPT)]
 
     def _initialise(self, package: Package) -> None:
         for (address, module, name), function in list(self.program.functions.items()):
@@ -346,6 +388,12 @@ class CommandRunner:
                     raise BytecodeError(f"{module}::init takes a one-time witness, which is not supported")
                 self.execution.calling = (address, module)
                 call(self.execution, function, (), [Ref([None], 0)])
+
+
+def withdrawal_of(coin_type: Type) -> Datatype:
+    """The type of a claim on an address balance of this coin."""
+    balance = Datatype(SUI, "balance", "Balance", (coin_type,))
+    return Datatype(SUI, "funds_accumulator", "Withdrawal", (balance,))
 
 
 def _is_pure(type_: Type) -> bool:

@@ -15,9 +15,10 @@ from daas.devstack.ledger.execution import OBJECT_BYTES_MAX, Event, Execution, P
 from daas.devstack.ledger.gas import rebate_mist, storage_mist
 from daas.devstack.ledger.natives.registry import STORE
 from daas.devstack.ledger.objects import Object, Owner, coin_contents, make_object, object_size
-from daas.devstack.ledger.store import Package
+from daas.devstack.ledger.funds import Funds, accumulator_id, balance_of, net_funds
+from daas.devstack.ledger.program import Package
 from daas.devstack.ledger.transaction_data import OwnedInput, SharedInput, Transaction
-from daas.devstack.ledger.type_tags import GAS_COIN, Type, struct_tag_bytes
+from daas.devstack.ledger.type_tags import GAS_COIN, SUI_TYPE, Type, struct_tag_bytes, type_tag_bytes
 
 IdOperation = Literal["none", "created", "deleted"]
 _ID_OPERATIONS: Final = ("none", "created", "deleted")
@@ -41,6 +42,10 @@ ARGUMENT_KINDS: Final = (
     "INVALID_OBJECT_BY_MUT_REF", "CONSENSUS_OBJECT_OPERATION_NOT_ALLOWED", "INVALID_ARGUMENT_ARITY",
     "INVALID_TRANSFER_OBJECT", "INVALID_MAKE_MOVE_VEC_NON_OBJECT_ARGUMENT", "ARGUMENT_WITHOUT_VALUE",
 )  # fmt: skip
+
+
+Outcome = tuple[Object | None, tuple[Owner, Type, bytes] | None, IdOperation]
+"""An object before, what it is to become, and whether its id is new or gone."""
 
 
 class GasUsed(msgspec.Struct, frozen=True):
@@ -73,7 +78,7 @@ class Effects(msgspec.Struct, frozen=True):
     error: ExecutionFailedError | None
     failed_command: int | None
     gas_used: GasUsed
-    gas_object: bytes
+    gas_object: bytes | None
     lamport: int
     changes: tuple[Change, ...]
     read: tuple[Object, ...]
@@ -81,6 +86,19 @@ class Effects(msgspec.Struct, frozen=True):
     packages: tuple[Package, ...]
     dependencies: tuple[bytes, ...]
     balance_changes: tuple[tuple[bytes, Type, int], ...]
+    funds: Funds = ()
+
+
+class Payment(msgspec.Struct, frozen=True):
+    """Who pays for a transaction: coins, or the payer's address balance, of which `reserved` can be used as a coin."""
+
+    coins: tuple[Object, ...]
+    reserved: int = 0
+
+    @property
+    def spendable(self) -> int:
+        """MIST that are there to pay with."""
+        return sum(coin.balance or 0 for coin in self.coins) + self.reserved
 
 
 def settle(
@@ -88,43 +106,49 @@ def settle(
     runner: CommandRunner | None,
     transaction: Transaction,
     inputs: Mapping[bytes, Object],
-    payment: Sequence[Object],
+    payment: Payment,
     *,
     error: ExecutionFailedError | None,
 ) -> Effects:
     """The effects of an execution that has ended, in success or with `error`."""
-    digest = execution.digest
-    lamport = 1 + max(o.version for o in (*inputs.values(), *payment))
+    versions = [o.version for o in (*inputs.values(), *payment.coins, *execution.receivable.values())]
+    lamport = 1 + max(versions, default=0)
     mutable = _mutable_inputs(transaction, inputs)
-    outcomes: dict[bytes, tuple[Object | None, tuple[Owner, Type, bytes] | None, IdOperation]] = {}
+    outcomes: dict[bytes, Outcome] = {}
     gas_owner = Owner("address", transaction.payer)
-    gas_total = sum(o.balance or 0 for o in payment)
+    gas_total = payment.spendable
+    packages: tuple[Package, ...] = ()
     if error is None and runner is not None:
         _successful(execution, runner, mutable, inputs, outcomes)
+        packages = tuple(runner.packages)
         if runner.gas is not None:
             gas_total = runner.gas.cell[0][1][0] + transaction.budget
-            placed = execution.placed.get(payment[0].id)
+            placed = execution.placed.get(payment.coins[0].id) if payment.coins else None
             gas_owner = placed.owner if placed else gas_owner
     else:
         for object_id in mutable:
             held = inputs[object_id]
             outcomes[object_id] = (held, (held.owner, held.type, held.contents), "none")
-    for merged in payment[1:]:
+    for merged in payment.coins[1:]:
         outcomes[merged.id] = (merged, None, "deleted")
-    primary = payment[0]
-    outcomes[primary.id] = (primary, (gas_owner, GAS_COIN, primary.contents), "none")
+    primary = payment.coins[0] if payment.coins else None
+    if primary is not None:
+        outcomes[primary.id] = (primary, (gas_owner, GAS_COIN, primary.contents), "none")
 
     storage = {i: storage_mist(object_size(new[1], new[2])) for i, (_, new, _) in outcomes.items() if new is not None}
-    paid_before = sum(old.storage_mist for old, _, _ in outcomes.values() if old is not None)
-    rebate = rebate_mist(paid_before)
-    gas_used = GasUsed(
-        execution.meter.units() * execution.gas_price, sum(storage.values()), rebate, paid_before - rebate
-    )
+    gas_used = _bill(execution, outcomes, sum(storage.values()) + sum(p.storage_mist for p in packages))
     if error is None and max(gas_used.net, gas_used.computation) > transaction.budget:
         over = ExecutionFailedError("INSUFFICIENT_GAS", f"{gas_used.net} MIST over the budget {transaction.budget}")
         return settle(execution, None, transaction, inputs, payment, error=over)
-    remaining = max(gas_total - gas_used.net, 0)
-    outcomes[primary.id] = (primary, (gas_owner, GAS_COIN, coin_contents(primary.id, remaining)), "none")
+    moved = {} if error is not None else dict(execution.funds)
+    if primary is not None:
+        remaining = coin_contents(primary.id, max(gas_total - gas_used.net, 0))
+        outcomes[primary.id] = (primary, (gas_owner, GAS_COIN, remaining), "none")
+    else:
+        key = (transaction.payer, SUI_TYPE)
+        drawn = payment.reserved - gas_total if payment.reserved else 0
+        moved[key] = moved.get(key, 0) - gas_used.net - drawn
+    funds = net_funds(moved)
     changes = tuple(
         Change(
             object_id,
@@ -135,20 +159,28 @@ def settle(
         for object_id, (before, new, operation) in sorted(outcomes.items())
     )
     changed = {change.id for change in changes}
+    dependencies = {o.previous for o in (*inputs.values(), *payment.coins, *execution.received.values())}
     return Effects(
-        digest=digest,
+        digest=execution.digest,
         error=error,
         failed_command=runner.command if error is not None and runner is not None else None,
         gas_used=gas_used,
-        gas_object=primary.id,
+        gas_object=primary.id if primary is not None else None,
         lamport=lamport,
         changes=changes,
         read=tuple(o for i, o in sorted(inputs.items()) if i not in changed and o.owner.kind == "shared"),
         events=() if error is not None else tuple(execution.events),
-        packages=() if error is not None or runner is None else tuple(runner.packages),
-        dependencies=tuple(sorted({o.previous for o in (*inputs.values(), *payment)})),
-        balance_changes=_balance_changes(changes),
+        packages=packages,
+        dependencies=tuple(sorted(dependencies)),
+        balance_changes=_balance_changes(changes, funds),
+        funds=funds,
     )
+
+
+def _bill(execution: Execution, outcomes: Mapping[bytes, Outcome], storage: int) -> GasUsed:
+    paid_before = sum(old.storage_mist for old, _, _ in outcomes.values() if old is not None)
+    rebate = rebate_mist(paid_before)
+    return GasUsed(execution.meter.units() * execution.gas_price, storage, rebate, paid_before - rebate)
 
 
 def _mutable_inputs(transaction: Transaction, inputs: Mapping[bytes, Object]) -> list[bytes]:
@@ -167,7 +199,7 @@ def _successful(
     runner: CommandRunner,
     mutable: Sequence[bytes],
     inputs: Mapping[bytes, Object],
-    outcomes: dict[bytes, tuple[Object | None, tuple[Owner, Type, bytes] | None, IdOperation]],
+    outcomes: dict[bytes, Outcome],
 ) -> None:
     encode = execution.codec.encode
     for object_id in mutable:
@@ -185,6 +217,11 @@ def _successful(
             outcomes[object_id] = (held, None, "deleted")
         elif object_id not in execution.placed:
             outcomes[object_id] = (held, None, "none")  # wrapped into another object
+    for object_id, held in execution.received.items():
+        if object_id in execution.deleted_ids:
+            outcomes[object_id] = (held, None, "deleted")
+        elif object_id not in execution.placed:
+            outcomes[object_id] = (held, None, "none")
     gas_id = runner.gas.cell[0][0][0][0] if runner.gas is not None else None
     for object_id, placed in execution.placed.items():
         if object_id == gas_id:
@@ -227,8 +264,8 @@ def _written(execution: Execution, object_id: bytes, version: int, new: tuple[Ow
     )
 
 
-def _balance_changes(changes: Sequence[Change]) -> tuple[tuple[bytes, Type, int], ...]:
-    totals: dict[tuple[bytes, Type], int] = {}
+def _balance_changes(changes: Sequence[Change], funds: Funds) -> tuple[tuple[bytes, Type, int], ...]:
+    totals: dict[tuple[bytes, Type], int] = {(owner, coin_type): amount for owner, coin_type, amount in funds}
     for change in changes:
         for held, sign in ((change.before, -1), (change.after, 1)):
             if held is not None and held.balance is not None and held.owner.kind == "address":
@@ -318,8 +355,15 @@ def effects_bcs(effects: Effects, epoch: int) -> bytes:
     gas = effects.gas_used
     order = [change.id for change in effects.changes]
     package_changes = [
-        package.id + b"\x00\x02" + _u64(package.version) + _digest(package.digest) + b"\x01"
+        package.id + b"\x00\x02" + _u64(package.version) + _digest(package.digest) + b"\x01"  # a new id
         for package in effects.packages
+    ]
+    accumulator_writes = [
+        b"".join((
+            accumulator_id(owner, coin_type), b"\x00\x03", owner, type_tag_bytes(balance_of(coin_type)),
+            b"\x00" if amount > 0 else b"\x01", b"\x00", _u64(abs(amount)), b"\x00",
+        ))  # fmt: skip
+        for owner, coin_type, amount in effects.funds
     ]
     if effects.error is None:
         status = b"\x00"
@@ -333,14 +377,15 @@ def effects_bcs(effects: Effects, epoch: int) -> bytes:
             _u64(epoch),
             *(_u64(amount) for amount in (gas.computation, gas.storage, gas.rebate, gas.non_refundable)),
             _digest(effects.digest),
-            b"\x01" + order.index(effects.gas_object).to_bytes(4, "little"),
+            b"\x00" if effects.gas_object is None else b"\x01" + order.index(effects.gas_object).to_bytes(4, "little"),
             b"\x01" + _digest(events_digest(effects.events)) if effects.events else b"\x00",
             uleb(len(effects.dependencies)),
             *(_digest(d) for d in effects.dependencies),
             _u64(effects.lamport),
-            uleb(len(effects.changes) + len(package_changes)),
+            uleb(len(effects.changes) + len(package_changes) + len(accumulator_writes)),
             *(_change(change) for change in effects.changes),
             *package_changes,
+            *accumulator_writes,
             uleb(len(effects.read)),
             *(o.id + b"\x00" + _u64(o.version) + _digest(o.digest) for o in effects.read),
             b"\x00",

@@ -25,6 +25,9 @@ OBJECT_BYTES_MAX: Final = 250 * 1_024
 FIELD_EXISTS: Final = 0
 FIELD_MISSING: Final = 1
 FIELD_TYPE_MISMATCH: Final = 2
+RECEIVING_TYPE_MISMATCH: Final = 2
+UNABLE_TO_RECEIVE: Final = 3
+_LOAD_INTERNAL_PER_BYTE: Final = 1  # the first time that a child object is read
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -108,6 +111,28 @@ class Execution:
         self.shared_inputs: frozenset[bytes] = frozenset()
         self.events: list[Event] = []
         self.children: dict[bytes, Child] = {}
+        self.received: dict[bytes, Object] = {}
+        self.receivable: dict[bytes, Object] = {}
+        self.funds: dict[tuple[bytes, Type], int] = {}
+
+    def move_funds(self, owner: bytes, coin_type: Type, amount: int) -> None:
+        """Add to an address balance, or take from it with a negative amount; admission has reserved what is taken."""
+        key = (owner, coin_type)
+        self.funds[key] = self.funds.get(key, 0) + amount
+
+    def receive(self, parent: bytes, object_id: bytes, version: int, type_: Type) -> Value:
+        """Take an object that was sent to `parent`'s address.
+
+        Raises:
+            AbortError: it is not there, or of another type.
+        """
+        held = self.receivable.get(object_id)
+        if held is None or held.owner.address != parent or held.version != version or object_id in self.received:
+            raise AbortError(UNABLE_TO_RECEIVE, "transfer::receive_impl")
+        if held.type != type_:
+            raise AbortError(RECEIVING_TYPE_MISMATCH, "transfer::receive_impl")
+        self.received[object_id] = held
+        return self.codec.decode(held.type, held.contents)
 
     def fresh_id(self) -> bytes:
         """A new object id."""
@@ -135,7 +160,7 @@ class Execution:
                 "MOVE_PRIMITIVE_RUNTIME_ERROR", f"more than {EVENTS_MAX} events, or one over {EVENT_BYTES_MAX} bytes"
             )
         assert isinstance(type_, Datatype)
-        self.meter.charge(len(contents) / 100)
+        self.meter.charge(len(contents) * 12 + len(type_tag_bytes(type_)) * 5)
         self.events.append(Event(*self.calling, self.sender, type_, contents))
 
     # Dynamic fields: `Field {id, name, value}` objects owned by their parent.
@@ -232,6 +257,7 @@ class Execution:
         if not isinstance(found.type, Datatype):
             raise LedgerError(f"child object 0x{object_id.hex()} has no struct type", reason="corrupt-state")
         self._bound_fields()
+        self.meter.charge(_LOAD_INTERNAL_PER_BYTE * len(found.contents))
         value = self.codec.decode(found.type, found.contents)
         child = self.children[object_id] = Child([value], found.type, found.owner.address, found)
         return child

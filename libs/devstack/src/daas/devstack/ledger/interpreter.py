@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from daas.devstack.ledger.binary import Op
+from daas.devstack.ledger.charges import extra, weight
 from daas.devstack.ledger.encoding import Value
 from daas.devstack.ledger.errors import ExecutionFailedError, MoveAbortError, MoveLocation, RuntimeFailedError
-from daas.devstack.ledger.natives.registry import AbortError, NativeFunction, Ref, copy_value
+from daas.devstack.ledger.gas import MEMORY_SHIFT, Meter
+from daas.devstack.ledger.natives.registry import AbortError, NativeFailureError, NativeFunction, Ref, copy_value
 from daas.devstack.ledger.program import CallSite, Function
 from daas.devstack.ledger.type_tags import Type, substitute
 
@@ -29,6 +31,8 @@ _VEC_PACK, _VEC_LEN, _VEC_BORROW = map(int, (Op.VEC_PACK, Op.VEC_LEN, Op.VEC_IMM
 _VEC_PUSH, _VEC_POP, _VEC_UNPACK, _VEC_SWAP = map(int, (Op.VEC_PUSH_BACK, Op.VEC_POP_BACK, Op.VEC_UNPACK, Op.VEC_SWAP))
 _LITERALS = frozenset(map(int, (Op.LD_U8, Op.LD_U16, Op.LD_U32, Op.LD_U64, Op.LD_U128, Op.LD_U256)))
 _CASTS = frozenset(map(int, (Op.CAST_U8, Op.CAST_U16, Op.CAST_U32, Op.CAST_U64, Op.CAST_U128, Op.CAST_U256)))
+_COMPOUND = frozenset({list, bytearray, bytes})
+_STEPS_UNMETERED_MAX: Final = 1_000
 _IGNORED = frozenset(map(int, (Op.NOP, Op.FREEZE_REF)))
 
 
@@ -41,16 +45,30 @@ def call(
         ExecutionFailedError: an abort, a failed primitive operation, or the end of the gas.
     """
     if isinstance(callee, NativeFunction):
-        execution.meter.charge(callee.cost)
-        try:
-            result = callee.implementation(execution, type_arguments, *arguments)
-        except AbortError as abort:
-            raise MoveAbortError(abort.code, MoveLocation(callee.address, callee.module, callee.name)) from None
-        count = len(callee.returns)
-        if count == 0:
-            return []
-        return [result] if count == 1 else list(result)
+        return _call_native(execution, callee, type_arguments, arguments)
     return run(execution, callee, type_arguments, arguments)
+
+
+def _call_native(
+    execution: Execution, callee: NativeFunction, type_arguments: tuple[Type, ...], arguments: list[Value]
+) -> list[Value]:
+    meter = execution.meter
+    meter.charge(callee.cost)
+    try:
+        result = callee.implementation(execution, type_arguments, *arguments)
+    except AbortError as abort:
+        raise MoveAbortError(
+            abort.code, MoveLocation(callee.address, abort.module or callee.module, abort.function or callee.name)
+        ) from None
+    except NativeFailureError as failure:
+        location = MoveLocation(callee.address, failure.module or callee.module, failure.function or callee.name)
+        raise RuntimeFailedError(failure.status, location) from None
+    count = len(callee.returns)
+    if count == 0:
+        return []
+    results = [result] if count == 1 else list(result)
+    meter.step(0, count + (sum(map(weight, results)) << MEMORY_SHIFT))
+    return results
 
 
 def run(
@@ -59,21 +77,26 @@ def run(
     """Run a function of a published module."""
     execution.depth += 1
     if execution.depth > CALL_DEPTH_MAX:
-        raise _failed("CALL_STACK_OVERFLOW", function, 0)
+        raise _failed("CALL_STACK_OVERFLOW", function, 0, execution.meter, 0, 0)
     local: list[Value] = [*arguments, *([None] * function.local_count)]
     stack: list[Value] = []
     push, pop = stack.append, stack.pop
     code, meter = function.code, execution.meter
-    position = steps = 0
+    position = steps = charges = 0
     while True:
-        op, operand = code[position]
+        op, operand, charge = code[position]
         position += 1
         steps += 1
+        charges += charge
         if op == _MOVE_LOC:
             push(local[operand])
             local[operand] = None
         elif op == _COPY_LOC:
-            push(copy_value(local[operand]))
+            value = local[operand]
+            if type(value) in _COMPOUND:
+                charges += extra(value)
+                value = copy_value(value)
+            push(value)
         elif op == _ST_LOC:
             local[operand] = pop()
         elif op == _BORROW_LOC:
@@ -81,10 +104,14 @@ def run(
         elif op == _BORROW_FIELD:
             push(Ref(pop().get(), operand))
         elif op == _READ_REF:
-            push(copy_value(pop().get()))
+            value = pop().get()
+            if type(value) in _COMPOUND:
+                charges += extra(value)
+                value = copy_value(value)
+            push(value)
         elif op == _CALL:
-            meter.step(steps)
-            steps = 0
+            meter.step(steps, charges)
+            steps = charges = 0
             _call_site(execution, operand, type_arguments, stack)
         elif op == _BR_FALSE:
             if not pop():
@@ -96,22 +123,26 @@ def run(
                 position = operand
         elif op == _BRANCH:
             position = operand
-            if steps > 1000:
-                meter.step(steps)
-                steps = 0
+            if steps > _STEPS_UNMETERED_MAX:
+                meter.step(steps, charges)
+                steps = charges = 0
         elif op == _RET:
-            meter.step(steps)
+            meter.step(steps, charges)
             execution.depth -= 1
             return stack
         elif op == _WRITE_REF:
-            reference = pop()
-            reference.set(pop())
+            reference, value = pop(), pop()
+            if type(value) in _COMPOUND:
+                charges += extra(value)
+            reference.set(value)
         elif op == _LD_CONST:
             push(copy_value(operand))
         elif op in {_EQ, _NEQ}:
             right, left = pop(), pop()
             if type(left) is Ref:
                 left, right = left.get(), right.get()
+            if type(left) in _COMPOUND:
+                charges += extra(left) + extra(right)
             push((left == right) == (op == _EQ))
         elif op == _PACK:
             fields = stack[-operand:]
@@ -122,7 +153,7 @@ def run(
         elif op == _POP:
             pop()
         elif op == _ABORT:
-            meter.step(steps)
+            meter.step(steps, charges)
             raise MoveAbortError(pop(), _location(function, position - 1))
         elif _LT <= op <= _GE:
             right, left = pop(), pop()
@@ -141,13 +172,13 @@ def run(
             push(pop() and right)
         elif op in _CASTS:
             if stack[-1] > operand:
-                raise _failed("ARITHMETIC_ERROR", function, position - 1)
+                raise _failed("ARITHMETIC_ERROR", function, position - 1, meter, steps, charges)
         elif op == _VEC_LEN:
             push(len(pop().get()))
         elif op == _VEC_BORROW:
             index, vector = pop(), pop().get()
             if index >= len(vector):
-                raise _failed("VECTOR_OPERATION_ERROR", function, position - 1)
+                raise _failed("VECTOR_OPERATION_ERROR", function, position - 1, meter, steps, charges)
             push(Ref(vector, index))
         elif op == _VEC_PUSH:
             item = pop()
@@ -155,7 +186,7 @@ def run(
         elif op == _VEC_POP:
             vector = pop().get()
             if not vector:
-                raise _failed("VECTOR_OPERATION_ERROR", function, position - 1)
+                raise _failed("VECTOR_OPERATION_ERROR", function, position - 1, meter, steps, charges)
             push(vector.pop())
         elif op == _VEC_PACK:
             element, count = operand
@@ -165,18 +196,18 @@ def run(
         elif op == _VEC_UNPACK:
             vector = pop()
             if len(vector) != operand[1]:
-                raise _failed("VECTOR_OPERATION_ERROR", function, position - 1)
+                raise _failed("VECTOR_OPERATION_ERROR", function, position - 1, meter, steps, charges)
             stack.extend(vector)
         elif op == _VEC_SWAP:
             second, first, vector = pop(), pop(), pop().get()
             if max(first, second) >= len(vector):
-                raise _failed("VECTOR_OPERATION_ERROR", function, position - 1)
+                raise _failed("VECTOR_OPERATION_ERROR", function, position - 1, meter, steps, charges)
             vector[first], vector[second] = vector[second], vector[first]
         elif op not in _IGNORED:
             right, left = pop(), pop()
             result = arithmetic(op, left, right, operand)
             if result is None:
-                raise _failed("ARITHMETIC_ERROR", function, position - 1)
+                raise _failed("ARITHMETIC_ERROR", function, position - 1, meter, steps, charges)
             push(result)
 
 
@@ -230,5 +261,8 @@ def _location(function: Function, position: int) -> MoveLocation:
     return MoveLocation(function.address, function.module, function.name, function.index, position)
 
 
-def _failed(status: str, function: Function, position: int) -> ExecutionFailedError:
+def _failed(
+    status: str, function: Function, position: int, meter: Meter, steps: int, charges: int
+) -> ExecutionFailedError:
+    meter.step(steps, charges)
     return RuntimeFailedError(status, _location(function, position))

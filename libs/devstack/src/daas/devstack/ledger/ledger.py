@@ -10,14 +10,16 @@ from typing import Final
 
 import msgspec
 
-from daas.devstack.ledger.binary import with_self_address
+from daas.devstack.ledger.admission import Admission, Admitted
 from daas.devstack.ledger.checkpoints import EPOCH, next_checkpoint
 from daas.devstack.ledger.clock import LedgerClock
 from daas.devstack.ledger.commands import CommandRunner, Slot
-from daas.devstack.ledger.effects import Change, Effects, GasUsed, settle
-from daas.devstack.ledger.errors import ExecutionFailedError, LedgerError, TransactionRefusedError
+from daas.devstack.ledger.effects import Change, Effects, GasUsed, Payment, settle
+from daas.devstack.ledger.errors import ExecutionFailedError, LedgerError
 from daas.devstack.ledger.execution import Execution
-from daas.devstack.ledger.gas import BUDGET_MAX, BUDGET_MIN_UNITS, GAS_PRICE, Meter, storage_mist
+from daas.devstack.ledger.facts import facts_of
+from daas.devstack.ledger.filters import Facts
+from daas.devstack.ledger.gas import BUDGET_MAX, GAS_PRICE, READ_INTERNAL_PER_BYTE, Meter, storage_mist
 from daas.devstack.ledger.objects import (
     CLOCK_ID,
     CLOCK_TYPE,
@@ -27,21 +29,21 @@ from daas.devstack.ledger.objects import (
     make_object,
     object_size,
 )
-from daas.devstack.ledger.program import Program
+from daas.devstack.ledger.packages import Publisher
+from daas.devstack.ledger.program import Package, Program
 from daas.devstack.ledger.records import effects_message, executed_message, transaction_message
 from daas.devstack.ledger.signatures import verify_signatures
-from daas.devstack.ledger.store import Checkpoint, Commit, Package, Store
+from daas.devstack.ledger.store import Checkpoint, Commit, Store
 from daas.devstack.ledger.transaction_data import (
-    ObjectRef,
-    OwnedInput,
+    MoveCall,
     Publish,
-    SharedInput,
     Transaction,
+    Upgrade,
+    WithdrawalInput,
     read_transaction,
     transaction_digest,
 )
-from daas.devstack.ledger.type_tags import GAS_COIN, STD, SUI, format_address
-from daas.devstack.ledger.wire import base58
+from daas.devstack.ledger.type_tags import ADDRESS_LENGTH, GAS_COIN
 
 SUBSCRIPTION_QUEUE_MAX: Final = 10_000
 SIMULATED_BALANCE: Final = 1_000_000_000_000_000
@@ -69,7 +71,7 @@ class Ledger:
         self.clock = clock
         self.program = Program()
         self.packages: dict[bytes, Package] = {}
-        self._pinned = frozenset(pinned)
+        self._publisher = Publisher(pinned, self.packages)
         self._subscribers: set[asyncio.Queue[Checkpoint]] = set()
         latest = store.latest_checkpoint()
         self.latest = self._genesis() if latest is None else latest
@@ -77,6 +79,7 @@ class Ledger:
         assert genesis is not None
         self.chain = genesis.digest
         self.genesis_ms = genesis.timestamp_ms
+        self._admission = Admission(self.chain, self.object, store.funds)
         for package in store.packages():
             self._load_package(package)
 
@@ -87,6 +90,11 @@ class Ledger:
         if object_id == CLOCK_ID:
             return self._clock_object()
         return self.store.object(object_id)
+
+    def object_at(self, object_id: bytes, version: int) -> Object | None:
+        """One version of an object, the present or a past one."""
+        held = self.object(object_id)
+        return held if held is not None and held.version == version else self.store.past_object(object_id, version)
 
     def subscribe(self) -> asyncio.Queue[Checkpoint]:
         """A queue of checkpoints from now on; one that is not emptied in time ends when it is full."""
@@ -116,8 +124,7 @@ class Ledger:
         known = self.store.executed(digest)
         if known is not None:
             return known
-        inputs, payment = self._admit(transaction)
-        effects, _ = self._run(transaction, digest, inputs, payment)
+        effects, _ = self._run(transaction, digest, self._admission.admit(transaction))
         encoded, effects_digest = effects_message(effects, EPOCH)
         checkpoint = next_checkpoint(
             self.latest,
@@ -135,7 +142,7 @@ class Ledger:
             checkpoint=checkpoint.sequence,
             timestamp_ms=checkpoint.timestamp_ms,
         )
-        self._commit(checkpoint, digest, executed, effects)
+        self._commit(checkpoint, digest, executed, effects, facts_of(transaction, effects))
         return executed
 
     def simulate(self, transaction: Transaction, *, checked: bool = True) -> Simulation:
@@ -155,8 +162,9 @@ class Ledger:
         if not transaction.payment:
             coin = _coin(hashlib.blake2b(digest, digest_size=32).digest(), 1, transaction.payer, SIMULATED_BALANCE)
             imaginary.append(coin)
-        inputs, payment = self._admit(transaction, imaginary, checked=checked)
-        effects, runner = self._run(transaction, digest, inputs, payment)
+        effects, runner = self._run(
+            transaction, digest, self._admission.admit(transaction, imaginary, checked=checked)
+        )
         encoded, _ = effects_message(effects, EPOCH)
         executed = executed_message(
             effects, encoded, transaction=None, signatures=(), checkpoint=None, timestamp_ms=self.clock.now_ms()
@@ -187,95 +195,14 @@ class Ledger:
             effects, encoded, transaction=None, signatures=(),
             checkpoint=checkpoint.sequence, timestamp_ms=checkpoint.timestamp_ms,
         )  # fmt: skip
-        self._commit(checkpoint, digest, executed, effects)
+        self._commit(checkpoint, digest, executed, effects, facts_of(None, effects))
         return coin.id
-
-    # Admission
-
-    def _admit(
-        self, transaction: Transaction, imaginary: Sequence[Object] = (), *, checked: bool = True
-    ) -> tuple[dict[bytes, Object], list[Object]]:
-        if transaction.expires_epoch is not None and transaction.expires_epoch < EPOCH:
-            raise TransactionRefusedError(f"Transaction expired: its last epoch was {transaction.expires_epoch}")
-        if transaction.gas_price < GAS_PRICE:
-            raise TransactionRefusedError(f"Gas price {transaction.gas_price} under reference gas price {GAS_PRICE}")
-        least = BUDGET_MIN_UNITS * transaction.gas_price
-        if not least <= transaction.budget <= BUDGET_MAX:
-            raise TransactionRefusedError(
-                f"Gas budget {transaction.budget} is not between the minimum {least} and the maximum {BUDGET_MAX}"
-            )
-        payment = list(imaginary) or [self._owned(ref, (transaction.payer,)) for ref in transaction.payment]
-        if not payment:
-            raise TransactionRefusedError("no gas coin: address-balance gas is not supported by the simulated ledger")
-        for coin in payment:
-            if coin.type != GAS_COIN or coin.owner.kind != "address":
-                raise TransactionRefusedError(f"{format_address(coin.id)} is no SUI coin that can pay for gas")
-        balance = sum(coin.balance or 0 for coin in payment)
-        if balance < transaction.budget:
-            raise TransactionRefusedError(
-                f"Balance of gas objects {balance} is lower than the needed amount: {transaction.budget}"
-            )
-        inputs: dict[bytes, Object] = {}
-        seen = {coin.id for coin in payment}
-        if len(seen) != len(payment):
-            raise TransactionRefusedError("Mutable object used more than once: a gas coin is listed twice")
-        for entry in transaction.inputs:
-            if isinstance(entry, OwnedInput):
-                held = self._owned(entry.ref, (transaction.sender,), checked=checked)
-            elif isinstance(entry, SharedInput):
-                held = self._shared(entry)
-            else:
-                continue
-            if held.id in seen:
-                raise TransactionRefusedError(
-                    f"Mutable object {format_address(held.id)} cannot appear more than one in one transaction"
-                )
-            seen.add(held.id)
-            inputs[held.id] = held
-        return inputs, payment
-
-    def _owned(self, ref: ObjectRef, owners: Sequence[bytes], *, checked: bool = True) -> Object:
-        name = format_address(ref.id)
-        held = self.object(ref.id)
-        if held is None:
-            raise TransactionRefusedError(f"Could not find the referenced object {name} at version {ref.version}")
-        if held.owner.kind == "shared":
-            raise TransactionRefusedError(f"Shared object {name} was given as an owned one")
-        if held.owner.kind == "object":
-            raise TransactionRefusedError(f"Object {name} is owned by object {format_address(held.owner.address)}")
-        if held.version != ref.version or held.digest != ref.digest:
-            raise TransactionRefusedError(
-                f"Object ID {name} Version {ref.version} Digest {base58(ref.digest)} is not available for consumption, "
-                f"current version: {held.version}"
-            )
-        if checked and held.owner.kind == "address" and held.owner.address not in owners:
-            raise TransactionRefusedError(
-                f"Transaction was not signed by the correct sender: Object {name} is owned by account address "
-                f"{format_address(held.owner.address)}, but given owner/signer address is {format_address(owners[0])}"
-            )
-        return held
-
-    def _shared(self, entry: SharedInput) -> Object:
-        name = format_address(entry.id)
-        held = self.object(entry.id)
-        if held is None:
-            raise TransactionRefusedError(f"Could not find the referenced object {name}")
-        if held.owner.kind != "shared":
-            raise TransactionRefusedError(f"Object used as shared is not shared: {name}")
-        if held.owner.shared_version != entry.shared_version:
-            raise TransactionRefusedError(
-                f"The shared object {name} has initial version {held.owner.shared_version}, not {entry.shared_version}"
-            )
-        if entry.mutable and entry.id == CLOCK_ID:
-            raise TransactionRefusedError("The clock can be read only: ImmutableParameterExpectedError")
-        return held
 
     # Execution
 
-    def _run(
-        self, transaction: Transaction, digest: bytes, inputs: dict[bytes, Object], payment: Sequence[Object]
-    ) -> tuple[Effects, CommandRunner | None]:
+    def _run(self, transaction: Transaction, digest: bytes, admitted: Admitted) -> tuple[Effects, CommandRunner | None]:
         meter = Meter(transaction.budget // transaction.gas_price)
+        inputs, payment = admitted.inputs, admitted.payment
         execution = Execution(
             self.program,
             self.object,
@@ -288,14 +215,20 @@ class Ledger:
             meter=meter,
         )
         execution.shared_inputs = frozenset(i for i, o in inputs.items() if o.owner.kind == "shared")
-        spendable = sum(coin.balance or 0 for coin in payment) - transaction.budget
-        gas = Slot([[[[payment[0].id]], [spendable]]], GAS_COIN)
+        execution.receivable = admitted.receivable
+        execution.funds = {
+            (transaction.payer if entry.from_sponsor else transaction.sender, entry.coin_type): 0
+            for entry in transaction.inputs
+            if isinstance(entry, WithdrawalInput)
+        }
         runner: CommandRunner | None = None
         error: ExecutionFailedError | None = None
-        publishes = any(isinstance(command, Publish) for command in transaction.commands)
-        callable_before = set(self.program.functions) if publishes else set()
+        loads = any(isinstance(command, Publish | Upgrade) for command in transaction.commands)
+        functions, structs = (dict(self.program.functions), dict(self.program.structs)) if loads else ({}, {})
         try:
-            runner = CommandRunner(execution, transaction, inputs, gas, self._publish)
+            meter.charge(READ_INTERNAL_PER_BYTE * self._bytes_read(transaction, admitted))
+            gas = _gas_slot(payment, transaction.budget)
+            runner = CommandRunner(execution, transaction, inputs, gas, payment.reserved > 0, self._publisher)
             runner.run()
             meter.check()
             effects = settle(execution, runner, transaction, inputs, payment, error=None)
@@ -304,29 +237,17 @@ class Ledger:
         except (LedgerError, RecursionError) as failure:
             error = ExecutionFailedError("VM_VERIFICATION_OR_DESERIALIZATION_ERROR", str(failure))
         finally:
-            if publishes:  # what is published becomes callable by the commit
-                for key in set(self.program.functions) - callable_before:
-                    self.program.functions.pop(key)
+            if loads:  # what is published becomes callable by the commit
+                self.program.functions, self.program.structs = functions, structs
         if error is not None:
-            meter.native_units = min(meter.native_units, transaction.budget // transaction.gas_price)
             effects = settle(execution, runner, transaction, inputs, payment, error=error)
         return effects, runner
 
-    def _publish(self, command: Publish, execution: Execution) -> Package:
-        digest = package_digest(command.modules, command.dependencies)
-        if digest not in self._pinned:
-            raise ExecutionFailedError(
-                "SUI_MOVE_VERIFICATION_ERROR",
-                f"package digest {digest.hex()} is not pinned: the simulated ledger has no bytecode verifier and takes "
-                "known packages only",
-            )
-        if unknown := set(command.dependencies) - {STD, SUI}:
-            raise ExecutionFailedError("PUBLISH_UPGRADE_MISSING_DEPENDENCY", f"{len(unknown)} unknown dependencies")
-        package_id = execution.fresh_id()
-        execution.new_ids.pop(package_id)  # a package is no Move object
-        modules = tuple(with_self_address(code, package_id) for code in command.modules)
-        self.program.load(modules)
-        return Package(package_id, 1, digest, modules, execution.digest)
+    def _bytes_read(self, transaction: Transaction, admitted: Admitted) -> int:
+        objects = (*admitted.inputs.values(), *admitted.receivable.values(), *admitted.payment.coins)
+        called = {command.package for command in transaction.commands if isinstance(command, MoveCall)}
+        packages = [self.packages[package] for package in called if package in self.packages]
+        return sum(object_size(o.type, o.contents) for o in objects) + sum(p.size for p in packages)
 
     # Committing
 
@@ -345,16 +266,27 @@ class Ledger:
         executed = executed_message(
             effects, encoded, transaction=None, signatures=(), checkpoint=0, timestamp_ms=checkpoint.timestamp_ms
         )
-        self.store.commit(Commit(checkpoint, digest, executed))
+        self.store.commit(Commit(checkpoint, digest, executed, facts_of(None, effects)))
         return checkpoint
 
-    def _commit(self, checkpoint: Checkpoint, digest: bytes, executed: bytes, effects: Effects) -> None:
-        package = effects.packages[0] if effects.packages else None
-        written = [change.after for change in effects.changes if change.after is not None]
-        removed = [change.id for change in effects.changes if change.after is None]
-        self.store.commit(Commit(checkpoint, digest, executed, written, removed, package))
+    def _commit(
+        self, checkpoint: Checkpoint, digest: bytes, executed: bytes, effects: Effects, facts: Facts
+    ) -> None:
+        self.store.commit(
+            Commit(
+                checkpoint,
+                digest,
+                executed,
+                facts,
+                written=[change.after for change in effects.changes if change.after is not None],
+                replaced=[change.before for change in effects.changes if change.before is not None],
+                removed=[change.id for change in effects.changes if change.after is None],
+                packages=effects.packages,
+                funds=effects.funds,
+            )
+        )
         self.latest = checkpoint
-        if package is not None:
+        for package in effects.packages:
             self._load_package(package)
         for queue in list(self._subscribers):
             if queue.full():
@@ -363,7 +295,7 @@ class Ledger:
                 queue.put_nowait(checkpoint)
 
     def _load_package(self, package: Package) -> None:
-        self.program.load(package.modules)
+        self.program.load(package)
         self.packages[package.id] = package
 
     def _clock_object(self) -> Object:
@@ -384,13 +316,16 @@ def _coin(object_id: bytes, version: int, owner: bytes, amount: int) -> Object:
     )  # fmt: skip
 
 
+def _gas_slot(payment: Payment, budget: int) -> Slot | None:
+    """The gas coin as commands see it: what pays for gas at worst is not there to be spent."""
+    if not payment.coins and not payment.reserved:
+        return None
+    gas_id = payment.coins[0].id if payment.coins else bytes(ADDRESS_LENGTH)
+    return Slot([[[[gas_id]], [payment.spendable - budget]]], GAS_COIN)
+
+
 def _outputs(runner: CommandRunner | None) -> tuple[tuple[tuple[str, bytes], ...], ...]:
     if runner is None:
         return ()
     return tuple(tuple(runner.output(slot) for slot in results) for results in runner.results)
 
-
-def package_digest(modules: Sequence[bytes], dependencies: Sequence[bytes]) -> bytes:
-    """Sui's digest of a package: of the sorted digests of its modules and ids of its dependencies."""
-    parts = sorted([*(hashlib.blake2b(code, digest_size=32).digest() for code in modules), *dependencies])
-    return hashlib.blake2b(b"".join(parts), digest_size=32).digest()

@@ -19,14 +19,16 @@ from daas.devstack.ledger.effects import (
 from daas.devstack.ledger.errors import ExecutionFailedError, MoveAbortError, MoveLocation
 from daas.devstack.ledger.execution import Event
 from daas.devstack.ledger.objects import Object, Owner
-from daas.devstack.ledger.store import Checkpoint, Package
+from daas.devstack.ledger.funds import accumulator_id, balance_of
+from daas.devstack.ledger.program import Package
+from daas.devstack.ledger.store import Checkpoint
 from daas.devstack.ledger.transaction_data import ObjectRef, Transaction
-from daas.devstack.ledger.type_tags import format_address, format_type
+from daas.devstack.ledger.type_tags import Type, format_address, format_type
 from daas.devstack.ledger.wire import base58, build, timestamp
 
 _OWNER_KINDS = {"address": 1, "object": 2, "shared": 3, "immutable": 4}
 _ID_OPERATIONS = {"none": 1, "created": 2, "deleted": 3}
-_ABSENT, _EXISTS, _PACKAGE_WRITE = 1, 2, 3
+_ABSENT, _EXISTS, _PACKAGE_WRITE, _ACCUMULATOR_WRITE = 1, 2, 3, 4
 
 
 def owner_message(owner: Owner) -> bytes:
@@ -68,8 +70,19 @@ def package_message(package: Package, names: Sequence[str]) -> bytes:
         digest=base58(package.digest),
         owner=owner_message(Owner("immutable")),
         object_type="package",
-        package=build(proto.Package, storage_id=address, original_id=address, version=package.version, modules=modules),
+        package=build(
+            proto.Package,
+            storage_id=address,
+            original_id=format_address(package.original),
+            version=package.version,
+            modules=modules,
+            type_origins=[
+                build(proto.TypeOrigin, module_name=module, datatype_name=name, package_id=format_address(origin))
+                for module, name, origin in package.origins
+            ],
+        ),
         previous_transaction=base58(package.previous),
+        storage_rebate=package.storage_mist,
     )
 
 
@@ -138,13 +151,32 @@ def _package_change(package: Package) -> bytes:
     )
 
 
+def _funds_change(owner: bytes, coin_type: Type, amount: int) -> bytes:
+    balance = format_type(balance_of(coin_type))
+    return build(
+        proto.ChangedObject,
+        object_id=format_address(accumulator_id(owner, coin_type)),
+        input_state=_ABSENT,
+        output_state=_ACCUMULATOR_WRITE,
+        id_operation=_ID_OPERATIONS["none"],
+        accumulator_write=build(
+            proto.AccumulatorWrite,
+            address=format_address(owner),
+            accumulator_type=balance,
+            operation=1 if amount > 0 else 2,
+            value_kind=1,
+            integer_value=abs(amount),
+        ),
+    )
+
+
 def effects_message(effects: Effects, epoch: int) -> tuple[bytes, bytes]:
     """`TransactionEffects`, and the digest of its BCS."""
     encoded = effects_bcs(effects, epoch)
     digest = hash_named("TransactionEffects", encoded)
     gas = effects.gas_used
     changed = [change_message(change) for change in effects.changes]
-    gas_position = [change.id for change in effects.changes].index(effects.gas_object)
+    ids = [change.id for change in effects.changes]
     error = effects.error
     message = build(
         proto.TransactionEffects,
@@ -165,11 +197,15 @@ def effects_message(effects: Effects, epoch: int) -> tuple[bytes, bytes]:
             non_refundable_storage_fee=gas.non_refundable,
         ),
         transaction_digest=base58(effects.digest),
-        gas_object=changed[gas_position],
+        gas_object=None if effects.gas_object is None else changed[ids.index(effects.gas_object)],
         events_digest=base58(events_digest(effects.events)) if effects.events else None,
         dependencies=[base58(d) for d in effects.dependencies],
         lamport_version=effects.lamport,
-        changed_objects=changed + [_package_change(package) for package in effects.packages],
+        changed_objects=[
+            *changed,
+            *(_package_change(package) for package in effects.packages),
+            *(_funds_change(*change) for change in effects.funds),
+        ],
         unchanged_consensus_objects=[
             build(
                 proto.UnchangedConsensusObject,

@@ -12,10 +12,12 @@ from typing import Final
 import msgspec
 
 from daas.devstack.ledger.errors import LedgerError
+from daas.devstack.ledger.filters import Facts
 from daas.devstack.ledger.objects import Object, Owner
-from daas.devstack.ledger.type_tags import format_type, parse_type
+from daas.devstack.ledger.program import Package
+from daas.devstack.ledger.type_tags import ADDRESS_LENGTH, GAS_COIN, Type, format_type, parse_type
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _OWNER_KINDS: Final = ("address", "object", "shared", "immutable")
 
 _SCHEMA = """
@@ -25,10 +27,17 @@ CREATE TABLE objects (
     shared_version INTEGER NOT NULL, type TEXT NOT NULL, contents BLOB NOT NULL, previous BLOB NOT NULL,
     storage_mist INTEGER NOT NULL, public_transfer INTEGER NOT NULL, digest BLOB NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE past_objects (
+    id BLOB NOT NULL, version INTEGER NOT NULL, owner_kind INTEGER NOT NULL, owner BLOB NOT NULL,
+    shared_version INTEGER NOT NULL, type TEXT NOT NULL, contents BLOB NOT NULL, previous BLOB NOT NULL,
+    storage_mist INTEGER NOT NULL, public_transfer INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (id, version)
+) WITHOUT ROWID;
+CREATE TABLE funds (owner BLOB NOT NULL, coin_type TEXT NOT NULL, amount BLOB NOT NULL, PRIMARY KEY (owner, coin_type))
+    WITHOUT ROWID;
 CREATE INDEX objects_by_owner ON objects (owner, owner_kind, type) WHERE owner != x'';
-CREATE TABLE packages (id BLOB PRIMARY KEY, version INTEGER NOT NULL, digest BLOB NOT NULL, modules BLOB NOT NULL,
-    previous BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE transactions (digest BLOB PRIMARY KEY, checkpoint INTEGER NOT NULL, executed BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE packages (id BLOB PRIMARY KEY, checkpoint INTEGER NOT NULL, package BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE transactions (digest BLOB PRIMARY KEY, checkpoint INTEGER NOT NULL, executed BLOB NOT NULL,
+    facts BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE checkpoints (
     sequence INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, summary BLOB NOT NULL, contents BLOB NOT NULL,
     transactions_total INTEGER NOT NULL, timestamp_ms INTEGER NOT NULL, content_digest BLOB NOT NULL,
@@ -36,16 +45,6 @@ CREATE TABLE checkpoints (
 );
 """
 # Amounts fit: an sqlite integer has 63 bits, and no object pays 2^63 MIST for its storage.
-
-
-class Package(msgspec.Struct, frozen=True):
-    """A published package: its id, and its modules with their own address filled in."""
-
-    id: bytes
-    version: int
-    digest: bytes
-    modules: tuple[bytes, ...]
-    previous: bytes
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -67,9 +66,12 @@ class Commit(msgspec.Struct, frozen=True):
     checkpoint: Checkpoint
     digest: bytes
     executed: bytes
+    facts: Facts
     written: Sequence[Object] = ()
+    replaced: Sequence[Object] = ()
     removed: Sequence[bytes] = ()
-    package: Package | None = None
+    packages: Sequence[Package] = ()
+    funds: Sequence[tuple[bytes, Type, int]] = ()
 
 
 class Store:
@@ -91,7 +93,11 @@ class Store:
         if version == 0:
             self._database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         elif version != SCHEMA_VERSION:
-            raise LedgerError(f"expected state of schema {SCHEMA_VERSION}, got {version}", reason="state-version")
+            raise LedgerError(
+                f"expected state of schema {SCHEMA_VERSION} in {directory}, got {version}: a development ledger starts "
+                "anew in an empty directory",
+                reason="state-version",
+            )
 
     def close(self) -> None:
         """Release the state directory."""
@@ -105,34 +111,20 @@ class Store:
         execute = self._database.execute
         execute("BEGIN IMMEDIATE")
         try:
-            self._database.executemany(
-                "INSERT OR REPLACE INTO objects VALUES (?,?,?,?,?,?,?,?,?,?,?)",
-                [
-                    (
-                        o.id,
-                        o.version,
-                        _OWNER_KINDS.index(o.owner.kind),
-                        o.owner.address,
-                        o.owner.shared_version,
-                        format_type(o.type),
-                        o.contents,
-                        o.previous,
-                        o.storage_mist,
-                        o.public_transfer,
-                        o.digest,
-                    )
-                    for o in commit.written
-                ],
-            )
+            insert = "INSERT OR REPLACE INTO {} VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+            self._database.executemany(insert.format("past_objects"), [_row(o) for o in commit.replaced])
+            self._database.executemany(insert.format("objects"), [_row(o) for o in commit.written])
             self._database.executemany("DELETE FROM objects WHERE id = ?", [(i,) for i in commit.removed])
-            if commit.package is not None:
-                p = commit.package
+            for package in commit.packages:
                 execute(
-                    "INSERT INTO packages VALUES (?,?,?,?,?)",
-                    (p.id, p.version, p.digest, msgspec.msgpack.encode(p.modules), p.previous),
+                    "INSERT INTO packages VALUES (?,?,?)",
+                    (package.id, commit.checkpoint.sequence, msgspec.msgpack.encode(package)),
                 )
+            for owner, coin_type, change in commit.funds:
+                self._add_funds(owner, format_type(coin_type), change)
             c = commit.checkpoint
-            execute("INSERT INTO transactions VALUES (?,?,?)", (commit.digest, c.sequence, commit.executed))
+            facts = msgspec.msgpack.encode(commit.facts)
+            execute("INSERT INTO transactions VALUES (?,?,?,?)", (commit.digest, c.sequence, commit.executed, facts))
             execute(
                 "INSERT INTO checkpoints VALUES (?,?,?,?,?,?,?,?)",
                 (
@@ -152,6 +144,15 @@ class Store:
                 execute("ROLLBACK")
             raise
 
+    def _add_funds(self, owner: bytes, coin_type: str, change: int) -> None:
+        amount = self.funds(owner, coin_type) + change
+        assert amount >= 0, "admission reserves what is taken"
+        if amount:
+            row = (owner, coin_type, amount.to_bytes(16, "big"))
+            self._database.execute("INSERT OR REPLACE INTO funds VALUES (?,?,?)", row)
+        else:
+            self._database.execute("DELETE FROM funds WHERE owner = ? AND coin_type = ?", (owner, coin_type))
+
     def set_meta(self, name: str, value: bytes) -> None:
         """Keep a small value by name."""
         self._database.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (name, value))
@@ -168,6 +169,43 @@ class Store:
         row = self._database.execute("SELECT * FROM objects WHERE id = ?", (object_id,)).fetchone()
         return _object(row) if row else None
 
+    def past_object(self, object_id: bytes, version: int) -> Object | None:
+        """An earlier version of an object, None if there was none."""
+        row = self._database.execute(
+            "SELECT * FROM past_objects WHERE id = ? AND version = ?", (object_id, version)
+        ).fetchone()
+        return _object(row) if row else None
+
+    def funds(self, owner: bytes, coin_type: str) -> int:
+        """What an address holds without coins, of the coin whose type has this canonical form."""
+        row = self._database.execute(
+            "SELECT amount FROM funds WHERE owner = ? AND coin_type = ?", (owner, coin_type)
+        ).fetchone()
+        return int.from_bytes(row[0], "big") if row else 0
+
+    def coin_types(self, owner: bytes) -> list[str]:
+        """Canonical forms of the types of `Coin` objects and address balances that an address has."""
+        prefix = format_type(GAS_COIN).partition("<")[0] + "<"
+        rows = self._database.execute(
+            "SELECT DISTINCT substr(type, length(?1) + 1, length(type) - length(?1) - 1) FROM objects"
+            " WHERE owner = ?2 AND owner_kind = 0 AND substr(type, 1, length(?1)) = ?1"
+            " UNION SELECT coin_type FROM funds WHERE owner = ?2 ORDER BY 1",
+            (prefix, owner),
+        )
+        return [row[0] for row in rows]
+
+    def coin_total(self, owner: bytes, coin: str) -> int:
+        """The sum of an address's coins; `coin` is the canonical form of `Coin<T>`."""
+        rows = self._database.execute(
+            "SELECT contents FROM objects WHERE owner = ? AND owner_kind = 0 AND type = ?", (owner, coin)
+        )
+        return sum(int.from_bytes(row[0][ADDRESS_LENGTH : ADDRESS_LENGTH + 8], "little") for row in rows)
+
+    def of_type(self, type_: str) -> Object | None:
+        """Some object of exactly this type, for types of which there is one."""
+        row = self._database.execute("SELECT * FROM objects WHERE type = ? LIMIT 1", (type_,)).fetchone()
+        return _object(row) if row else None
+
     def owned(self, owner: bytes, kind: str, after: bytes, limit: int, type_prefix: str = "") -> list[Object]:
         """Objects of an owner in the order of their ids, after an id; types equal the prefix or instantiate it."""
         rows = self._database.execute(
@@ -179,16 +217,19 @@ class Store:
 
     def packages(self) -> Iterator[Package]:
         """All published packages, in the order of publication."""
-        rows = self._database.execute(
-            "SELECT p.* FROM packages p JOIN transactions t ON t.digest = p.previous ORDER BY t.checkpoint"
-        )
+        rows = self._database.execute("SELECT package FROM packages ORDER BY checkpoint")
         for row in rows:
-            yield Package(row[0], row[1], row[2], msgspec.msgpack.decode(row[3], type=tuple[bytes, ...]), row[4])
+            yield msgspec.msgpack.decode(row[0], type=Package)
 
     def executed(self, digest: bytes) -> bytes | None:
         """The record of an executed transaction (protobuf), None if it is not known."""
         row = self._database.execute("SELECT executed FROM transactions WHERE digest = ?", (digest,)).fetchone()
         return row[0] if row else None
+
+    def facts(self, digest: bytes) -> Facts:
+        """What filters look at of an executed transaction."""
+        row = self._database.execute("SELECT facts FROM transactions WHERE digest = ?", (digest,)).fetchone()
+        return msgspec.msgpack.decode(row[0], type=Facts)
 
     def checkpoint(self, sequence: int) -> Checkpoint | None:
         """A checkpoint by number."""
@@ -204,6 +245,22 @@ class Store:
         """The newest checkpoint, None before genesis."""
         row = self._database.execute("SELECT * FROM checkpoints ORDER BY sequence DESC LIMIT 1").fetchone()
         return Checkpoint(*row) if row else None
+
+
+def _row(held: Object) -> tuple[bytes, int, int, bytes, int, str, bytes, bytes, int, bool, bytes]:
+    return (
+        held.id,
+        held.version,
+        _OWNER_KINDS.index(held.owner.kind),
+        held.owner.address,
+        held.owner.shared_version,
+        format_type(held.type),
+        held.contents,
+        held.previous,
+        held.storage_mist,
+        held.public_transfer,
+        held.digest,
+    )
 
 
 def _object(row: tuple[bytes, int, int, bytes, int, str, bytes, bytes, int, int, bytes]) -> Object:

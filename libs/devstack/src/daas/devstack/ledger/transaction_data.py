@@ -17,6 +17,9 @@ COMMANDS_MAX: Final = 1_024
 ARGUMENTS_MAX: Final = 512
 INPUTS_MAX: Final = 2_048
 GAS_OBJECTS_MAX: Final = 256
+WITHDRAWALS_MAX: Final = 10  # protocol parameter max_withdraws... per transaction
+_DIGEST_LENGTH: Final = 32
+_EPOCH, _VALID_DURING = 1, 2
 
 
 class ObjectRef(msgspec.Struct, frozen=True):
@@ -47,7 +50,21 @@ class SharedInput(msgspec.Struct, frozen=True):
     mutable: bool
 
 
-Input = Pure | OwnedInput | SharedInput
+class ReceivingInput(msgspec.Struct, frozen=True):
+    """An object sent to another object's address, which that object's module may receive."""
+
+    ref: ObjectRef
+
+
+class WithdrawalInput(msgspec.Struct, frozen=True):
+    """A claim on the address balance of the sender, or of the sponsor; `coin_type` is the T of `Balance<T>`."""
+
+    amount: int
+    coin_type: Type
+    from_sponsor: bool = False
+
+
+Input = Pure | OwnedInput | SharedInput | ReceivingInput | WithdrawalInput
 
 
 class GasCoin(msgspec.Struct, frozen=True):
@@ -108,6 +125,15 @@ class Publish(msgspec.Struct, frozen=True):
     dependencies: tuple[bytes, ...]
 
 
+class Upgrade(msgspec.Struct, frozen=True):
+    """Publish the next version of a package, as a ticket of its upgrade capability allows."""
+
+    modules: tuple[bytes, ...]
+    dependencies: tuple[bytes, ...]
+    package: bytes
+    ticket: Argument
+
+
 class MakeMoveVec(msgspec.Struct, frozen=True):
     """Make a vector of values; `element` may be left out when they are objects."""
 
@@ -115,7 +141,18 @@ class MakeMoveVec(msgspec.Struct, frozen=True):
     elements: tuple[Argument, ...]
 
 
-Command = MoveCall | TransferObjects | SplitCoins | MergeCoins | Publish | MakeMoveVec
+Command = MoveCall | TransferObjects | SplitCoins | MergeCoins | Publish | MakeMoveVec | Upgrade
+
+
+class ValidDuring(msgspec.Struct, frozen=True):
+    """The window of epochs and the chain in which a transaction is valid; the nonce tells equal ones apart."""
+
+    min_epoch: int | None
+    max_epoch: int | None
+    min_timestamp_ms: int | None
+    max_timestamp_ms: int | None
+    chain: bytes
+    nonce: int
 
 
 class Transaction(msgspec.Struct, frozen=True):
@@ -129,6 +166,7 @@ class Transaction(msgspec.Struct, frozen=True):
     gas_price: int
     budget: int
     expires_epoch: int | None = None
+    valid_during: ValidDuring | None = None
 
 
 def transaction_digest(data: bytes) -> bytes:
@@ -190,17 +228,33 @@ def _transaction(cursor: Cursor) -> Transaction:
     payment = tuple(_object_ref(cursor) for _ in range(cursor.uleb()))
     payer, price, budget = cursor.take(ADDRESS_LENGTH), cursor.integer(8), cursor.integer(8)
     expiration = cursor.uleb()
-    if expiration > 1:
-        raise TransactionRefusedError("expected an expiration of none or an epoch: others are not supported here")
+    if expiration > _VALID_DURING:
+        raise TransactionRefusedError(f"expected an expiration of none, an epoch or a window, got variant {expiration}")
     return Transaction(
-        inputs, commands, sender, payment, payer, price, budget, cursor.integer(8) if expiration else None
+        inputs,
+        commands,
+        sender,
+        payment,
+        payer,
+        price,
+        budget,
+        cursor.integer(8) if expiration == _EPOCH else None,
+        _valid_during(cursor) if expiration == _VALID_DURING else None,
     )
+
+
+def _valid_during(cursor: Cursor) -> ValidDuring:
+    bounds = [cursor.integer(8) if cursor.boolean() else None for _ in range(4)]
+    chain = cursor.blob()
+    if len(chain) != _DIGEST_LENGTH:
+        raise TransactionRefusedError(f"expected a chain identifier of 32 bytes, got {len(chain)}")
+    return ValidDuring(*bounds, chain, cursor.integer(4))
 
 
 def _object_ref(cursor: Cursor) -> ObjectRef:
     object_id, version = cursor.take(ADDRESS_LENGTH), cursor.integer(8)
     digest = cursor.blob()
-    if len(digest) != 32:
+    if len(digest) != _DIGEST_LENGTH:
         raise TransactionRefusedError(f"expected an object digest of 32 bytes, got {len(digest)}")
     return ObjectRef(object_id, version, digest)
 
@@ -215,8 +269,25 @@ def _input(cursor: Cursor) -> Input:
             return OwnedInput(_object_ref(cursor))
         if source == 1:
             return SharedInput(cursor.take(ADDRESS_LENGTH), cursor.integer(8), cursor.boolean())
-        raise TransactionRefusedError("receiving objects is not supported by the simulated ledger")
-    raise TransactionRefusedError("withdrawals from an address balance are not supported by the simulated ledger")
+        if source == 2:
+            return ReceivingInput(_object_ref(cursor))
+        raise TransactionRefusedError(f"expected an owned, shared or receiving object, got variant {source}")
+    if kind == 2:
+        return _withdrawal(cursor)
+    raise TransactionRefusedError(f"expected an input, got variant {kind}")
+
+
+def _withdrawal(cursor: Cursor) -> WithdrawalInput:
+    if (reservation := cursor.uleb()) != 0:
+        raise TransactionRefusedError(f"expected a withdrawal of an amount, got variant {reservation}")
+    amount = cursor.integer(8)
+    if (kind := cursor.uleb()) != 0:
+        raise TransactionRefusedError(f"expected a withdrawal of a balance, got variant {kind}")
+    coin_type = cursor.type_tag()
+    source = cursor.uleb()
+    if source > 1:
+        raise TransactionRefusedError(f"expected a withdrawal from the sender or the sponsor, got variant {source}")
+    return WithdrawalInput(amount, coin_type, source == 1)
 
 
 def _argument(cursor: Cursor) -> Argument:
@@ -257,4 +328,8 @@ def _command(cursor: Cursor) -> Command:
     if kind == 5:
         element = cursor.type_tag() if cursor.boolean() else None
         return MakeMoveVec(element, _arguments(cursor))
-    raise TransactionRefusedError("upgrading packages is not supported by the simulated ledger")
+    if kind == 6:
+        modules = tuple(cursor.blob() for _ in range(cursor.uleb()))
+        dependencies = tuple(cursor.take(ADDRESS_LENGTH) for _ in range(cursor.uleb()))
+        return Upgrade(modules, dependencies, cursor.take(ADDRESS_LENGTH), _argument(cursor))
+    raise TransactionRefusedError(f"expected a command, got variant {kind}")

@@ -18,11 +18,11 @@ PARSE_ERROR: Final = 1
 VERIFY_ERROR: Final = 2
 # Kept in the document even when all zero; every other register only when it is not.
 REQUIRED_PCRS: Final = frozenset({0, 1, 2, 3, 4, 8})
-# Internal units a thousandth of a gas unit: 53 and 1 a byte to parse, 49,632 and 52,369 a certificate to verify, x50.
-_PARSE_UNITS: Final = 53 * 50 / 1000
-_PARSE_UNITS_PER_BYTE: Final = 50 / 1000
-_VERIFY_UNITS: Final = 49_632 * 50 / 1000
-_CERTIFICATE_UNITS: Final = 52_369 * 50 / 1000
+# Internal units: 53 and 1 a byte to parse, 49,632 and 52,369 a certificate to verify, x50.
+_PARSE_UNITS: Final = 53 * 50
+_PARSE_UNITS_PER_BYTE: Final = 50
+_VERIFY_UNITS: Final = 49_632 * 50
+_CERTIFICATE_UNITS: Final = 52_369 * 50
 _ALWAYS_MS: Final = 1 << 62  # the framework compares only certificates with the clock, never the document's own time
 
 nitro = framework_module("sui::nitro_attestation")

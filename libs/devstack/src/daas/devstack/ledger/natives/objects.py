@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
-from daas.devstack.ledger.natives.registry import AbortError, Ref
+from daas.devstack.ledger.natives.registry import AbortError, Ref, copy_value
 from daas.devstack.ledger.natives.structs import framework_module
 from daas.devstack.ledger.type_tags import ADDRESS_LENGTH, Datatype, Type
 
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from daas.devstack.ledger.execution import Execution
 
 Types = tuple[Type, ...]
+TOO_PERMISSIVE: Final = 1
+ALREADY_AUTHORIZED: Final = 2
+NOT_AUTHORIZED: Final = 3
+WRONG_UPGRADE_CAP: Final = 4
 
 tx_context = framework_module("sui::tx_context")
 object_ = framework_module("sui::object")
@@ -192,6 +197,67 @@ def _version(_execution: Execution, _types: Types, cap: Ref) -> Any:
 @package.function("public fun upgrade_policy(&UpgradeCap): u8")
 def _upgrade_policy(_execution: Execution, _types: Types, cap: Ref) -> Any:
     return cap.get()[3]
+
+
+@package.function("public fun authorize_upgrade(&mut UpgradeCap, u8, vector<u8>): UpgradeTicket")
+def _authorize_upgrade(_execution: Execution, _types: Types, cap: Ref, policy: int, digest: bytearray) -> Any:
+    held = cap.get()
+    if held[1][0] == bytes(ADDRESS_LENGTH):
+        raise AbortError(ALREADY_AUTHORIZED)
+    if policy < held[3]:
+        raise AbortError(TOO_PERMISSIVE)
+    ticket = [[held[0][0][0]], held[1], policy, digest]
+    held[1] = [bytes(ADDRESS_LENGTH)]
+    return ticket
+
+
+@package.function("public fun commit_upgrade(&mut UpgradeCap, UpgradeReceipt)")
+def _commit_upgrade(_execution: Execution, _types: Types, cap: Ref, receipt: Any) -> None:
+    held = cap.get()
+    if held[0][0][0] != receipt[0][0]:
+        raise AbortError(WRONG_UPGRADE_CAP)
+    if held[1][0] != bytes(ADDRESS_LENGTH):
+        raise AbortError(NOT_AUTHORIZED)
+    held[1] = receipt[1]
+    held[2] += 1
+
+
+def _restrict(policy: int) -> Callable[[Execution, Types, Ref], None]:
+    def restrict(_execution: Execution, _types: Types, cap: Ref) -> None:
+        if cap.get()[3] > policy:
+            raise AbortError(TOO_PERMISSIVE, "package::restrict")
+        cap.get()[3] = policy
+
+    return restrict
+
+
+for _name, _policy in (("additive", 128), ("dep", 192)):
+    package.function(f"public entry fun only_{_name}_upgrades(&mut UpgradeCap)")(_restrict(_policy))
+
+
+def _constant(policy: int) -> Callable[[Execution, Types], int]:
+    return lambda _execution, _types: policy
+
+
+for _name, _policy in (("compatible", 0), ("additive", 128), ("dep_only", 192)):
+    package.function(f"public fun {_name}_policy(): u8")(_constant(_policy))
+
+
+def _struct_field(declaration: str, index: int) -> None:
+    @package.function(declaration)
+    def getter(_execution: Execution, _types: Types, target: Ref) -> Any:
+        return copy_value(target.get()[index])
+
+
+_struct_field("public fun ticket_package(&UpgradeTicket): ID", 1)
+_struct_field("public fun ticket_policy(&UpgradeTicket): u8", 2)
+_struct_field("public fun receipt_cap(&UpgradeReceipt): ID", 0)
+_struct_field("public fun receipt_package(&UpgradeReceipt): ID", 1)
+
+
+@package.function("public fun ticket_digest(&UpgradeTicket): &vector<u8>")
+def _ticket_digest(_execution: Execution, _types: Types, ticket: Ref) -> Ref:
+    return Ref(ticket.get(), 3)
 
 
 @package.function("public entry fun make_immutable(UpgradeCap)")

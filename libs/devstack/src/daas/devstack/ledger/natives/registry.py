@@ -10,6 +10,7 @@ import msgspec
 
 from daas.devstack.ledger.encoding import Value
 from daas.devstack.ledger.errors import LedgerError
+from daas.devstack.ledger.gas import NATIVE_INTERNAL
 from daas.devstack.ledger.type_tags import STD, SUI, TX_CONTEXT, Datatype, Parameter, Type, TypeParser
 
 COPY, DROP, STORE, KEY = 1, 2, 4, 8
@@ -20,11 +21,24 @@ Implementation = Callable[..., Any]
 
 
 class AbortError(LedgerError):
-    """A framework function aborts with a code; the caller of the function adds the location."""
+    """A framework function aborts with a code; the caller of the function adds the location.
 
-    def __init__(self, code: int) -> None:
+    `within` is where the framework itself would abort, as "module::function", if that is not the function called.
+    """
+
+    def __init__(self, code: int, within: str = "") -> None:
         super().__init__(f"abort code {code}", reason="move-abort")
         self.code = code
+        self.module, _, self.function = within.partition("::")
+
+
+class NativeFailureError(LedgerError):
+    """A primitive operation fails inside a framework function: `status` as the Move machine names it."""
+
+    def __init__(self, status: str, within: str = "") -> None:
+        super().__init__(status, reason="move-failure")
+        self.status = status
+        self.module, _, self.function = within.partition("::")
 
 
 class Ref:
@@ -65,7 +79,7 @@ class NativeStruct(msgspec.Struct, frozen=True):
 
 
 class NativeFunction(msgspec.Struct, frozen=True):
-    """A function of the framework, implemented in Python. `cost` is in gas units."""
+    """A function of the framework, implemented in Python. `cost` is in internal gas units."""
 
     address: bytes
     module: str
@@ -75,7 +89,7 @@ class NativeFunction(msgspec.Struct, frozen=True):
     returns: tuple[Type, ...]
     public: bool
     entry: bool
-    cost: float
+    cost: int
     implementation: Implementation
 
 
@@ -133,7 +147,7 @@ class FrameworkModule:
         STRUCTS[type_.key] = NativeStruct(*type_.key, abilities, phantoms, tuple(fields))
         return type_
 
-    def function(self, declaration: str, *, cost: float = 1.0) -> Callable[[Implementation], Implementation]:
+    def function(self, declaration: str, *, cost: int = NATIVE_INTERNAL) -> Callable[[Implementation], Implementation]:
         """Declare `public fun name<T>(Type, ...): Type` for the Python function below it.
 
         The Python function takes the execution, the tuple of type arguments, then the arguments; it returns nothing,

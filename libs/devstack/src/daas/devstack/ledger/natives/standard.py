@@ -27,7 +27,7 @@ type_name = framework_module("std::type_name")
 @sui_bcs.function("public fun to_bytes<T>(&T): vector<u8>")
 def _to_bytes(execution: Execution, types: Types, value: Ref) -> bytearray:
     encoded = execution.codec.encode(types[0], value.get())
-    execution.meter.charge(len(encoded) * 0.002)
+    execution.meter.charge(len(encoded) * 2)
     return bytearray(encoded)
 
 

@@ -23,11 +23,15 @@ from daas.devstack.ledger.transaction_data import (
     OwnedInput,
     Publish,
     Pure,
+    ReceivingInput,
     ResultArgument,
     SharedInput,
     SplitCoins,
     Transaction,
     TransferObjects,
+    Upgrade,
+    ValidDuring,
+    WithdrawalInput,
     check_limits,
     read_transaction,
 )
@@ -39,6 +43,8 @@ _GAS, _INPUT, _RESULT = 1, 2, 3
 _PURE: Final = 1
 _RECEIVING: Final = 4
 _WITHDRAWAL: Final = 5
+_SPONSOR: Final = 2
+_VALID_DURING: Final = 3
 _IMMUTABLE: Final = 1
 
 
@@ -68,7 +74,16 @@ def transaction_of(message: Any, lookup: Lookup) -> Transaction:
             payer=parse_address(gas.owner) if gas is not None and gas.owner else sender,
             gas_price=(gas.price if gas is not None else None) or GAS_PRICE,
             budget=(gas.budget if gas is not None else None) or BUDGET_MAX,
+            valid_during=_valid_during(message.expiration),
         )
+    )
+
+
+def _valid_during(expiration: Any) -> ValidDuring | None:
+    if expiration is None or int(expiration.kind or 0) != _VALID_DURING:
+        return None
+    return ValidDuring(
+        expiration.min_epoch, expiration.epoch, None, None, unbase58(expiration.chain or ""), expiration.nonce or 0
     )
 
 
@@ -84,10 +99,16 @@ def _input(entry: Any, lookup: Lookup) -> Input:
     kind = int(entry.kind or 0)
     if kind == _PURE or (kind == 0 and entry.pure is not None):
         return Pure(entry.pure or b"")
-    if kind in {_RECEIVING, _WITHDRAWAL} or not entry.object_id:
-        raise TransactionRefusedError(
-            "expected pure, owned or shared inputs: others are not supported by the simulated ledger"
-        )
+    if kind == _WITHDRAWAL or entry.funds_withdrawal is not None:
+        claim = entry.funds_withdrawal
+        if claim is None:
+            raise TransactionRefusedError("expected a withdrawal in the input")
+        coin_type = parse_type(claim.coin_type or "0x2::sui::SUI")
+        return WithdrawalInput(claim.amount or 0, coin_type, int(claim.source or 0) == _SPONSOR)
+    if not entry.object_id:
+        raise TransactionRefusedError("expected bytes, an object or a withdrawal in each input")
+    if kind == _RECEIVING:
+        return ReceivingInput(_reference(entry, lookup))
     object_id = parse_address(entry.object_id)
     held = lookup(object_id)
     if held is None:
@@ -137,7 +158,14 @@ def _command(command: Any) -> Command:
     if (vector := command.make_move_vector) is not None:
         element = parse_type(vector.element_type) if vector.element_type else None
         return MakeMoveVec(element, _arguments(vector.elements))
-    raise TransactionRefusedError("expected a command that the simulated ledger supports; upgrades are not")
+    if (upgrade := command.upgrade) is not None:
+        return Upgrade(
+            tuple(upgrade.modules),
+            tuple(parse_address(d) for d in upgrade.dependencies),
+            parse_address(upgrade.package or ""),
+            _argument(upgrade.ticket),
+        )
+    raise TransactionRefusedError("expected a command")
 
 
 __all__ = ["proto", "transaction_of"]
