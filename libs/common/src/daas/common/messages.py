@@ -181,6 +181,67 @@ class EnclaveRevoked(Message, frozen=True, kw_only=True):
     simulated: bool
 
 
+class ChainFact(Message, frozen=True, kw_only=True):
+    """What every fact from the ledger says of its origin.
+
+    Attributes:
+        registry: the cluster's registry.
+        tx_digest, event_index: which event of which transaction (base58); facts come in the order of the ledger.
+        checkpoint, timestamp_ms: the checkpoint that holds it, and its time.
+    """
+
+    registry: ObjectId
+    tx_digest: Name
+    event_index: U32
+    checkpoint: U64
+    timestamp_ms: U64
+    simulated: bool
+
+
+class ChainStakeChanged(ChainFact, frozen=True, kw_only=True):
+    """An account's stake after a change.
+
+    Attributes:
+        account: the Sui address.
+        change: `deposited`, `withdrawal-requested`, `withdrawn` or `slashed`.
+        amount_mist: by how much.
+        bonded_mist, unbonding_mist: what it holds now; only bonded stake counts for anything.
+    """
+
+    account: ObjectId
+    change: Name
+    amount_mist: U64
+    bonded_mist: U64
+    unbonding_mist: U64
+
+
+class ChainPolicyChanged(ChainFact, frozen=True, kw_only=True):
+    """A Seal policy came to be, or is another one now.
+
+    Attributes:
+        policy: the policy object.
+        change: what happened to it, e.g. `created`, `changed`.
+    """
+
+    policy: ObjectId
+    change: Name
+
+
+class ChainSlashed(ChainFact, frozen=True, kw_only=True):
+    """An account lost stake for misbehaviour; a `chain.stake_changed` says what is left.
+
+    Attributes:
+        reporter: who proved it.
+        reporter_mist, treasury_mist: where the amount went.
+    """
+
+    account: ObjectId
+    reporter: ObjectId
+    amount_mist: U64
+    reporter_mist: U64
+    treasury_mist: U64
+
+
 class StorageStored(Message, frozen=True, kw_only=True):
     """Something durable, and where.
 

@@ -1,56 +1,123 @@
-"""Wires the chain-relay together: ledger, outbox, registrar, anchorer, service shell."""
+"""Wires the chain-relay together: ledger, outbox, follower, registrar, anchorer, service shell."""
 
-import contextlib
+import asyncio
+from typing import Final
 
-from daas.common import subjects
-from daas.common.errors import DaasError, InvalidInput, Refused, Unavailable
-from daas.common.facts import fact_of
-from daas.common.messages import EnclaveAttested, EnclaveRegistered, PlacementDecided
+from daas.common import logs, subjects
+from daas.common.errors import DaasError, Unavailable
+from daas.common.messages import EnclaveAttested, PlacementDecided
 from daas.common.service import Event, ServiceApp
 from daas.common.subjects import Service
-from daas.ledger import Ledger, Signer
+from daas.ledger import Ledger, RpcUnavailable, Signer
+from daas.ledger.client import CALL_BUDGET_MIST
 from daas.relay.anchorer import Anchorer
+from daas.relay.chainevents import ChainEvents
+from daas.relay.facts import Facts
+from daas.relay.follower import Follower
+from daas.relay.fullnode import FullNodes, split_urls
+from daas.relay.metrics import RelayMetrics
 from daas.relay.outbox import Outbox
 from daas.relay.registrar import Registrar
 from daas.relay.settings import RelaySettings
 from daas.relay.transactions import Transactions
 
+log = logs.get_logger(__name__)
+
+#: A balance changes by a fraction of a thousandth per transaction.
+BALANCE_EVERY_S: Final = 15.0
+#: Handlers at once: two transactions' worth, so that the next one is full when the last one is final.
+IN_FLIGHT: Final = 64
+
 
 class Relay:
     """What the handlers share once the ledger answers."""
 
-    def __init__(self, app: ServiceApp, settings: RelaySettings, ledger: Ledger, outbox: Outbox) -> None:
-        self.app = app
+    def __init__(self, app: ServiceApp, settings: RelaySettings, metrics: RelayMetrics, ledger: Ledger) -> None:
+        self._app = app
+        self._settings = settings
+        self._metrics = metrics
         self.ledger = ledger
-        self.outbox = outbox
-        transactions = Transactions(ledger, outbox, settings.relay_submit_attempts)
-        self.registrar = Registrar(app.bus, ledger, outbox, transactions, settings)
-        self.anchorer = Anchorer(app.bus, ledger, outbox, transactions, settings)
+        self.outbox = Outbox(settings.state_dir / "outbox.sqlite")
+        self.nodes = FullNodes(settings.relay_ledger_url, settings.relay_package)
+        transactions = Transactions(ledger, self.outbox, settings.relay_submit_attempts, metrics)
+        facts = Facts(app.bus)
+        events = ChainEvents(settings.relay_registry, self.outbox, facts, metrics, self._rotated)
+        self.registrar = Registrar(
+            app.bus, ledger, self.outbox, transactions, settings=settings, newest_nonce=lambda: events.nonce
+        )
+        self.anchorer = Anchorer(app.bus, ledger, self.outbox, transactions, settings=settings, metrics=metrics)
+        self.follower = Follower(self.nodes, self.outbox, events, facts, metrics, first=settings.relay_first_checkpoint)
+        self.follower.on_progress(self._progress)
+        self._started = False
+        self.balance_mist = 0
 
     async def start(self) -> None:
-        """Reads the registry, learns the registered keys, gives out the challenge."""
-        registry = await self.registrar.start()
+        """Catches up with the ledger, finishes what an earlier process began, gives out the challenge."""
         await self.anchorer.refresh()
-        await self._learn_enclaves()
-        self.app.status.update(registry=registry.address, simulated=registry.simulated, head=self.anchorer.sequence)
+        await self.follower.start()
+        await self.anchorer.recover()
+        self._started = True
+        registry = await self.registrar.start()
+        await self.look_at_balance()
+        self._app.status.update(
+            registry=registry.address,
+            simulated=registry.simulated,
+            account=self.ledger.address,
+            head=self.anchorer.sequence,
+        )
 
-    async def _learn_enclaves(self) -> None:
-        """Registrations stand on the bus: a relay that lost its file learns them there."""
-        last = await self.app.bus.last(subjects.ENCLAVE_REGISTERED)
-        if last is None:
-            return
-        async for stored in self.app.bus.read(subjects.Stream.ENCLAVE, subjects=[subjects.ENCLAVE_REGISTERED]):
-            with contextlib.suppress(InvalidInput, Refused):
-                fact = fact_of(stored, subjects.ENCLAVE_REGISTERED, EnclaveRegistered)
-                if self.outbox.enclave(fact.public_key) is None:
-                    self.outbox.registered("", fact.public_key, fact.enclave, fact.expires_ms)
-            if stored.sequence >= last.sequence:
-                return
+    async def _rotated(self) -> None:
+        """A nonce of the past is nobody's challenge: while the relay catches up none is given out."""
+        if self._started:
+            await self.registrar.challenge()
+
+    def _progress(self) -> None:
+        self.anchorer.progress()
+        self._app.status.update(head=self.anchorer.sequence, checkpoint=self.follower.next_checkpoint - 1)
+
+    async def look_at_balance(self) -> None:
+        """Reads the balance, and warns when it is low."""
+        self.balance_mist = await self.nodes.balance_mist(self.ledger.address)
+        low = self.balance_mist < self._settings.relay_low_balance_mist
+        self._metrics.balance_mist.set(self.balance_mist)
+        self._metrics.low_balance.set(low)
+        self._app.status.update(balance_mist=self.balance_mist, low_balance=low)
+        if low:
+            log.warning("low balance", balance_mist=self.balance_mist, account=self.ledger.address)
+
+    async def watch_balance(self) -> None:
+        """Looks at the balance for ever."""
+        while True:
+            try:
+                await self.look_at_balance()
+            except DaasError as error:
+                self._metrics.node_trouble.labels(error.reason).inc()
+            await asyncio.sleep(BALANCE_EVERY_S)
+
+    async def close(self) -> None:
+        """Closes connections and the outbox."""
+        self.nodes.close()
+        await self.ledger.close()
+        self.outbox.close()
+
+
+async def _connect(settings: RelaySettings) -> Ledger:
+    """The first of the named full nodes that answers."""
+    signer = Signer.from_file(settings.relay_keystore)
+    failure: RpcUnavailable | None = None
+    for url in split_urls(settings.relay_ledger_url):
+        try:
+            return await Ledger.connect(url, signer, package=settings.relay_package)
+        except RpcUnavailable as error:
+            failure = error
+    assert failure is not None
+    raise failure
 
 
 def build(settings: RelaySettings) -> ServiceApp:
     """The service, ready to run."""
     app = ServiceApp(Service.RELAY, settings)
+    metrics = RelayMetrics(app.metrics)
     relays: list[Relay] = []
 
     def relay() -> Relay:
@@ -60,13 +127,11 @@ def build(settings: RelaySettings) -> ServiceApp:
 
     @app.on_start
     async def start() -> None:
-        signer = Signer.from_file(settings.relay_keystore)
-        ledger = await Ledger.connect(settings.relay_ledger_url, signer, package=settings.relay_package)
-        started = Relay(app, settings, ledger, Outbox(settings.state_dir / "outbox.sqlite"))
-        await started.start()
+        started = Relay(app, settings, metrics, await _connect(settings))
         relays.append(started)
+        await started.start()
 
-    @app.on(subjects.PLACEMENT_DECIDED, PlacementDecided, in_flight=1)
+    @app.on(subjects.PLACEMENT_DECIDED, PlacementDecided, in_flight=IN_FLIGHT)
     async def decided(event: Event[PlacementDecided]) -> None:
         await relay().anchorer.decided(event)
         app.status["head"] = relay().anchorer.sequence
@@ -75,6 +140,18 @@ def build(settings: RelaySettings) -> ServiceApp:
     async def attested(event: Event[EnclaveAttested]) -> None:
         await relay().registrar.attested(event)
 
+    @app.task("anchorer")
+    async def anchorer() -> None:
+        await relay().anchorer.run()
+
+    @app.task("follower")
+    async def follower() -> None:
+        await relay().follower.run()
+
+    @app.task("balance")
+    async def balance() -> None:
+        await relay().watch_balance()
+
     @app.check("ledger")
     async def ledger_answers() -> None:
         try:
@@ -82,10 +159,17 @@ def build(settings: RelaySettings) -> ServiceApp:
         except DaasError as error:
             raise Unavailable(f"the ledger does not answer: {error.message}", reason="ledger-away") from None
 
+    @app.check("gas")
+    async def gas_is_there() -> None:
+        if relay().balance_mist < CALL_BUDGET_MIST:
+            raise Unavailable(
+                f"{relay().ledger.address} has {relay().balance_mist} MIST, a transaction needs {CALL_BUDGET_MIST}",
+                reason="no-gas",
+            )
+
     @app.on_stop
     async def close() -> None:
         for started in relays:
-            await started.ledger.close()
-            started.outbox.close()
+            await started.close()
 
     return app

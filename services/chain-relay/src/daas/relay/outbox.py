@@ -1,14 +1,15 @@
-"""Signed transactions that are written down before they are sent, so that a crash can never anchor or register twice.
+"""What the relay must still know after a crash, in one sqlite file: signed transactions, anchors, keys, the cursor.
 
 A transaction is identified by its digest, which is a function of its bytes: sending the same bytes again is idempotent
-on Sui. So the bytes are on disk (synchronously) before the first send, and a restarted relay sends those, never a
-rebuilt transaction whose fate nobody could tell from the first one's.
+on Sui. So the bytes are on disk (synchronously) before the first send, with the messages they answer, and a restarted
+relay sends those, never a rebuilt transaction whose fate nobody could tell from the first one's.
 """
 
 import sqlite3
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from daas.common.errors import Conflict
 from daas.ledger import SignedTransaction
@@ -17,47 +18,113 @@ from daas.ledger import SignedTransaction
 SIGNATURE_LENGTH = 97
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS transactions (
-  key        TEXT PRIMARY KEY,
+CREATE TABLE IF NOT EXISTS open_transactions (
+  number     INTEGER PRIMARY KEY,
+  key        TEXT NOT NULL UNIQUE,
   digest     TEXT NOT NULL,
   bytes      BLOB NOT NULL,
   signatures BLOB NOT NULL,
-  final      INTEGER NOT NULL DEFAULT 0
+  settled    INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE TABLE IF NOT EXISTS anchors (
+CREATE TABLE IF NOT EXISTS members (
+  key            TEXT NOT NULL,
+  sequence       INTEGER NOT NULL,
+  payload_digest TEXT NOT NULL,
+  public_key     TEXT NOT NULL,
+  message        INTEGER NOT NULL,
+  traceparent    TEXT,
+  PRIMARY KEY (key, sequence)
+) STRICT;
+CREATE TABLE IF NOT EXISTS chain_anchors (
   sequence       INTEGER PRIMARY KEY,
   payload_digest TEXT NOT NULL,
-  tx_digest      TEXT NOT NULL,
   public_key     TEXT NOT NULL,
-  message        INTEGER NOT NULL
+  tx_digest      TEXT NOT NULL,
+  checkpoint     INTEGER,
+  timestamp_ms   INTEGER,
+  message        INTEGER
 ) STRICT;
-CREATE TABLE IF NOT EXISTS enclaves (
-  public_key TEXT PRIMARY KEY,
-  enclave    TEXT NOT NULL,
-  expires_ms INTEGER NOT NULL
+CREATE TABLE IF NOT EXISTS keys (
+  enclave             TEXT PRIMARY KEY,
+  public_key          TEXT NOT NULL,
+  measurement_version INTEGER NOT NULL,
+  registered_ms       INTEGER NOT NULL,
+  expires_ms          INTEGER NOT NULL,
+  over                TEXT
 ) STRICT;
+CREATE INDEX IF NOT EXISTS keys_by_public_key ON keys (public_key);
+CREATE TABLE IF NOT EXISTS cursor (
+  one        INTEGER PRIMARY KEY CHECK (one = 1),
+  checkpoint INTEGER NOT NULL,
+  digest     TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS positions (stream TEXT PRIMARY KEY, sequence INTEGER NOT NULL) STRICT;
 """
 
 
 @dataclass(frozen=True, slots=True)
-class AnchorRecord:
-    """What was anchored under a number, and by which message (stream sequence) of which key."""
+class Member:
+    """One batch of an anchoring transaction, and the message (stream sequence in PLACEMENT) that brought it."""
 
+    sequence: int
     payload_digest: str
-    tx_digest: str
     public_key: str
     message: int
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTransaction:
+    """A transaction that was signed and written down. `members` is empty for a registration."""
+
+    key: str
+    transaction: SignedTransaction
+    settled: bool
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorRecord:
+    """What the ledger holds under a number. `message` is the decision whose `placement.anchored` is out; else None."""
+
+    sequence: int
+    payload_digest: str
+    public_key: str
+    tx_digest: str
+    checkpoint: int | None
+    timestamp_ms: int | None
+    message: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """One registration. `over` says why it is over; None while it is not, as far as the relay has seen."""
+
+    enclave: str
+    public_key: str
+    measurement_version: int
+    registered_ms: int
+    expires_ms: int
+    over: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The last checkpoint whose events have all become facts, and its digest (base58)."""
+
+    checkpoint: int
+    digest: str
 
 
 class Outbox:
-    """The relay's own memory; small, local, and rebuilt from the ledger's head and the bus where it is lost.
+    """The relay's own memory; small and local. Where it is lost, all but open transactions comes back from the ledger.
 
     Args:
         path: sqlite file; its directory is made.
     """
 
-    #: Anchors remembered: a redelivered decision is at most max_deliver messages old.
-    KEEP = 10_000
+    #: Anchors remembered: a redelivered decision is at most max_deliver deliveries of 64 messages old.
+    KEEP: Final = 10_000
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,67 +145,159 @@ class Outbox:
         """Closes the file."""
         self._db.close()
 
-    def prepare(self, key: str, transaction: SignedTransaction) -> None:
+    # Transactions.
+
+    def prepare(self, key: str, transaction: SignedTransaction, members: Sequence[Member] = ()) -> None:
         """Writes a transaction down before its first send.
 
         Raises:
             Conflict: `already-prepared` when another one stands under this key: its fate must be known first.
         """
         try:
-            self._db.execute(
-                "INSERT INTO transactions (key, digest, bytes, signatures) VALUES (?, ?, ?, ?)",
-                (key, transaction.digest, transaction.data, b"".join(transaction.signatures)),
-            )
+            with self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute(
+                    "INSERT INTO open_transactions (key, digest, bytes, signatures) VALUES (?, ?, ?, ?)",
+                    (key, transaction.digest, transaction.data, b"".join(transaction.signatures)),
+                )
+                self._db.executemany(
+                    "INSERT INTO members VALUES (?, ?, ?, ?, ?, ?)",
+                    [(key, m.sequence, m.payload_digest, m.public_key, m.message, m.traceparent) for m in members],
+                )
         except sqlite3.IntegrityError:
             raise Conflict(f"a transaction for {key} was prepared before", reason="already-prepared") from None
 
-    def prepared(self, key: str) -> SignedTransaction | None:
+    def opened(self) -> list[OpenTransaction]:
+        """Every transaction whose fate is open or whose members wait for their facts, oldest first."""
+        rows = self._db.execute(
+            "SELECT key FROM open_transactions AS t WHERE settled = 0 "
+            "OR EXISTS (SELECT 1 FROM members WHERE members.key = t.key) ORDER BY number"
+        ).fetchall()
+        found = [self.prepared(row[0]) for row in rows]
+        return [transaction for transaction in found if transaction is not None]
+
+    def prepared(self, key: str) -> OpenTransaction | None:
         """The transaction written down under a key."""
-        row = self._db.execute("SELECT digest, bytes, signatures FROM transactions WHERE key = ?", (key,)).fetchone()
+        row = self._db.execute(
+            "SELECT digest, bytes, signatures, settled FROM open_transactions WHERE key = ?", (key,)
+        ).fetchone()
         if row is None:
             return None
         joined = bytes(row[2])
         signatures = tuple(joined[i : i + SIGNATURE_LENGTH] for i in range(0, len(joined), SIGNATURE_LENGTH))
-        return SignedTransaction(data=bytes(row[1]), signatures=signatures, digest=row[0])
+        members = self._db.execute(
+            "SELECT sequence, payload_digest, public_key, message, traceparent FROM members WHERE key = ? "
+            "ORDER BY sequence",
+            (key,),
+        ).fetchall()
+        return OpenTransaction(
+            key=key,
+            transaction=SignedTransaction(data=bytes(row[1]), signatures=signatures, digest=row[0]),
+            settled=bool(row[3]),
+            members=tuple(Member(*member) for member in members),
+        )
+
+    def settle(self, key: str) -> None:
+        """Says that the transaction's fate is known: it need not be sent again before another one is built."""
+        self._db.execute("UPDATE open_transactions SET settled = 1 WHERE key = ?", (key,))
 
     def forget(self, key: str) -> None:
-        """Drops a transaction that can never take effect, so that another may be prepared."""
-        self._db.execute("DELETE FROM transactions WHERE key = ? AND final = 0", (key,))
-
-    def anchored(self, key: str, sequence: int, record: AnchorRecord) -> None:
-        """Says that an anchor is final; in one transaction with the record that answers redeliveries."""
+        """Drops a transaction that is done with, or can never take effect, so that another may be prepared."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("DELETE FROM transactions WHERE key = ?", (key,))
-            self._db.execute(
-                "INSERT OR IGNORE INTO anchors VALUES (?, ?, ?, ?, ?)",
-                (sequence, record.payload_digest, record.tx_digest, record.public_key, record.message),
-            )
-            self._db.execute("DELETE FROM anchors WHERE sequence <= ?", (sequence - self.KEEP,))
+            self._drop(key)
+
+    def _drop(self, key: str) -> None:
+        self._db.execute("DELETE FROM open_transactions WHERE key = ?", (key,))
+        self._db.execute("DELETE FROM members WHERE key = ?", (key,))
+
+    # Anchors.
+
+    def anchored(self, key: str | None, records: Iterable[AnchorRecord]) -> None:
+        """Keeps anchors, and drops the transaction `key` that made them, in one step.
+
+        What was known stays: a record without checkpoint or message takes nothing away.
+        """
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            if key is not None:
+                self._drop(key)
+            newest = 0
+            for r in records:
+                newest = max(newest, r.sequence)
+                self._db.execute(
+                    "INSERT INTO chain_anchors VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sequence) DO UPDATE SET "
+                    "checkpoint = COALESCE(excluded.checkpoint, checkpoint), "
+                    "timestamp_ms = COALESCE(excluded.timestamp_ms, timestamp_ms), "
+                    "message = COALESCE(message, excluded.message)",
+                    (r.sequence, r.payload_digest, r.public_key, r.tx_digest, r.checkpoint, r.timestamp_ms, r.message),
+                )
+            self._db.execute("DELETE FROM chain_anchors WHERE sequence <= ?", (newest - self.KEEP,))
 
     def anchor(self, sequence: int) -> AnchorRecord | None:
-        """What this relay anchored under a number."""
-        row = self._db.execute(
-            "SELECT payload_digest, tx_digest, public_key, message FROM anchors WHERE sequence = ?", (sequence,)
-        ).fetchone()
+        """What the ledger holds under a number, where the relay has seen it."""
+        row = self._db.execute("SELECT * FROM chain_anchors WHERE sequence = ?", (sequence,)).fetchone()
         return AnchorRecord(*row) if row else None
 
-    def registered(self, key: str, public_key: str, enclave: str, expires_ms: int) -> None:
-        """Says that a registration is final."""
+    def newest_anchor(self) -> AnchorRecord | None:
+        """The anchor with the highest number that the relay has seen."""
+        row = self._db.execute("SELECT * FROM chain_anchors ORDER BY sequence DESC LIMIT 1").fetchone()
+        return AnchorRecord(*row) if row else None
+
+    # Keys.
+
+    def registered(self, record: KeyRecord) -> None:
+        """Keeps a registration; one that is over stays over."""
+        self._db.execute(
+            "INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (enclave) DO NOTHING",
+            (
+                record.enclave,
+                record.public_key,
+                record.measurement_version,
+                record.registered_ms,
+                record.expires_ms,
+                record.over,
+            ),
+        )
+
+    def key(self, public_key: str) -> KeyRecord | None:
+        """The newest registration of a key; one that is not over comes first."""
+        row = self._db.execute(
+            "SELECT * FROM keys WHERE public_key = ? ORDER BY over IS NOT NULL, registered_ms DESC, rowid DESC LIMIT 1",
+            (public_key,),
+        ).fetchone()
+        return KeyRecord(*row) if row else None
+
+    def end(self, enclave: str, why: str) -> None:
+        """Says that a registration is over; the first reason stays."""
+        self._db.execute("UPDATE keys SET over = ? WHERE enclave = ? AND over IS NULL", (why, enclave))
+
+    def current_keys(self) -> list[KeyRecord]:
+        """Every registration that is not over, oldest first."""
+        rows = self._db.execute("SELECT * FROM keys WHERE over IS NULL ORDER BY registered_ms, rowid").fetchall()
+        return [KeyRecord(*row) for row in rows]
+
+    # The cursor.
+
+    def cursor(self) -> Cursor | None:
+        """Where following the ledger goes on; None before the first checkpoint."""
+        row = self._db.execute("SELECT checkpoint, digest FROM cursor").fetchone()
+        return Cursor(*row) if row else None
+
+    def positions(self) -> dict[str, int]:
+        """By stream: no fact of a checkpoint after the cursor stands at or before this stream sequence."""
+        return dict(self._db.execute("SELECT stream, sequence FROM positions").fetchall())
+
+    def advance(self, cursor: Cursor, positions: dict[str, int]) -> None:
+        """Says that every event up to and including a checkpoint has become a fact."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("UPDATE transactions SET final = 1 WHERE key = ?", (key,))
             self._db.execute(
-                "INSERT INTO enclaves (public_key, enclave, expires_ms) VALUES (?, ?, ?) ON CONFLICT (public_key) "
-                "DO UPDATE SET enclave = excluded.enclave, expires_ms = excluded.expires_ms",
-                (public_key, enclave, expires_ms),
+                "INSERT INTO cursor VALUES (1, ?, ?) ON CONFLICT (one) DO UPDATE SET checkpoint = excluded.checkpoint, "
+                "digest = excluded.digest",
+                (cursor.checkpoint, cursor.digest),
             )
-
-    def enclave(self, public_key: str) -> str | None:
-        """The Enclave object that a key is registered under."""
-        row = self._db.execute("SELECT enclave FROM enclaves WHERE public_key = ?", (public_key,)).fetchone()
-        return str(row[0]) if row else None
-
-    def revoked(self, public_key: str) -> None:
-        """Forgets a key that may sign no longer."""
-        self._db.execute("DELETE FROM enclaves WHERE public_key = ?", (public_key,))
+            self._db.executemany(
+                "INSERT INTO positions VALUES (?, ?) ON CONFLICT (stream) DO UPDATE SET sequence = excluded.sequence",
+                list(positions.items()),
+            )

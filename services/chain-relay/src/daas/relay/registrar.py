@@ -3,18 +3,19 @@
 import base64
 import binascii
 import time
+from collections.abc import Callable
 
 from daas.attestation import Attestation, AttestationPolicy, Measurement, verify
 from daas.common import logs, merkle, subjects
 from daas.common.bus import Bus
-from daas.common.errors import ConfigurationError, InvalidInput, Refused
-from daas.common.messages import EnclaveAttested, EnclaveChallenged, EnclaveRegistered, EnclaveRevoked
+from daas.common.errors import ConfigurationError, Conflict, InvalidInput, Refused
+from daas.common.messages import EnclaveAttested, EnclaveChallenged, EnclaveRevoked
 from daas.common.service import Event
-from daas.ledger import Effects, Ledger, Registry, SignedTransaction
 from daas.ledger import EnclaveRegistered as RegisteredOnChain
+from daas.ledger import Ledger, Registry, SignedTransaction
 from daas.relay.outbox import Outbox
 from daas.relay.settings import RelaySettings
-from daas.relay.transactions import Transactions
+from daas.relay.transactions import Rejected, Transactions
 
 log = logs.get_logger(__name__)
 
@@ -22,16 +23,30 @@ KEY_LENGTH = 32
 
 
 class Registrar:
-    """The registry's side of attestation, off chain: what the Move package will check is checked here first."""
+    """The registry's side of attestation, off chain: what the Move package will check is checked here first.
+
+    The fact that a key is registered comes from the ledger's own event, whoever made the transaction.
+
+    Args:
+        newest_nonce: the newest nonce that the ledger's events have shown, None before the first.
+    """
 
     def __init__(
-        self, bus: Bus, ledger: Ledger, outbox: Outbox, transactions: Transactions, settings: RelaySettings
+        self,
+        bus: Bus,
+        ledger: Ledger,
+        outbox: Outbox,
+        transactions: Transactions,
+        *,
+        settings: RelaySettings,
+        newest_nonce: Callable[[], bytes | None],
     ) -> None:
         self._bus = bus
         self._ledger = ledger
         self._outbox = outbox
         self._transactions = transactions
         self._settings = settings
+        self._newest_nonce = newest_nonce
 
     async def start(self) -> Registry:
         """Checks that the settings fit the registry, and publishes its challenge.
@@ -48,11 +63,14 @@ class Registrar:
                 reason="development-root",
                 field="relay_development_root",
             )
-        await self.challenge(registry)
+        await self._publish_challenge(registry)
         return registry
 
-    async def challenge(self, registry: Registry) -> None:
+    async def challenge(self) -> None:
         """Publishes what the next enclave must attest for."""
+        await self._publish_challenge(await self._ledger.registry(self._settings.relay_registry))
+
+    async def _publish_challenge(self, registry: Registry) -> None:
         await self._bus.publish(
             subjects.ENCLAVE_CHALLENGED,
             EnclaveChallenged(
@@ -71,32 +89,38 @@ class Registrar:
 
         Raises:
             InvalidInput, Refused: after the refusal has been published; the message goes to the dead letters.
+            Conflict: `ledger-lags`: the node answers from an older checkpoint than the one that is known.
         """
         try:
-            await self._register(event)
+            await self._register(event.body)
         except (InvalidInput, Refused) as error:
             await self._refuse(event, error)
             raise
 
-    async def _register(self, event: Event[EnclaveAttested]) -> None:
-        attested = event.body
+    async def _register(self, attested: EnclaveAttested) -> None:
         try:
             document = base64.b64decode(attested.document, validate=True)
         except binascii.Error:
             raise InvalidInput("the document is not base64", reason="document-base64", field="document") from None
-        document_digest = merkle.digest(document)
-        key = f"register:{attested.public_key}:{document_digest.hex()}"
+        key = f"register:{attested.public_key}:{merkle.digest(document).hex()}"
         registry = await self._ledger.registry(self._settings.relay_registry)
         if self._outbox.prepared(key) is None:
+            newest = self._newest_nonce()
+            if newest is not None and newest != registry.nonce and newest in document:
+                raise Conflict("the node shows an older nonce than the one that was answered", reason="ledger-lags")
             attestation = self._verify(document, registry)
             if attestation.public_key is None or attestation.public_key.hex() != attested.public_key:
                 raise Refused("the document vouches for another key", reason="public-key", field="public_key")
-        effects = await self._transactions.carry_out(key, lambda: self._build(document, registry))
+        try:
+            effects = await self._transactions.carry_out(key, lambda: self._build(document, registry))
+        except Rejected as error:
+            raise Refused(error.message, reason=error.reason) from None
         if effects.failure is not None:
             self._outbox.forget(key)
-            await self.challenge(await self._ledger.registry(self._settings.relay_registry))
             raise effects.failure
-        await self._registered(event, key, effects)
+        # The transaction stays written down: the same message, delivered again, finds it and is done.
+        self._outbox.settle(key)
+        log.info("enclave is being registered", enclave=effects.only(RegisteredOnChain).enclave)
 
     def _verify(self, document: bytes, registry: Registry) -> Attestation:
         root = self._settings.relay_development_root
@@ -123,27 +147,6 @@ class Registrar:
             document_digest=merkle.digest(document),
         )
 
-    async def _registered(self, event: Event[EnclaveAttested], key: str, effects: Effects) -> None:
-        on_chain = effects.only(RegisteredOnChain)
-        self._outbox.registered(key, on_chain.public_key.hex(), on_chain.enclave, on_chain.expires_ms)
-        await self._bus.publish(
-            subjects.ENCLAVE_REGISTERED,
-            EnclaveRegistered(
-                public_key=on_chain.public_key.hex(),
-                enclave=on_chain.enclave,
-                registry=on_chain.registry,
-                measurement_version=on_chain.measurement_version,
-                tx_digest=effects.digest,
-                registered_ms=on_chain.registered_ms,
-                expires_ms=on_chain.expires_ms,
-                simulated=on_chain.simulated,
-            ),
-            message_id=f"registered:{on_chain.enclave}",
-            traceparent=event.traceparent,
-        )
-        await self.challenge(await self._ledger.registry(self._settings.relay_registry))
-        log.info("enclave registered", enclave=on_chain.enclave, simulated=on_chain.simulated)
-
     async def _refuse(self, event: Event[EnclaveAttested], error: InvalidInput | Refused) -> None:
         attested = event.body
         log.warning("attestation refused", public_key=attested.public_key, reason=error.reason)
@@ -153,11 +156,11 @@ class Registrar:
                 public_key=attested.public_key,
                 enclave=None,
                 reason=error.reason,
-                message=error.message,
+                message=error.message[:4096],
                 simulated=attested.simulated,
             ),
             message_id=f"refused-attestation:{event.sequence}",
             traceparent=event.traceparent,
         )
         # Whoever answered an old nonce learns the present one.
-        await self.challenge(await self._ledger.registry(self._settings.relay_registry))
+        await self.challenge()

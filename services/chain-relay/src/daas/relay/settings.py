@@ -18,7 +18,9 @@ class RelaySettings(ServiceSettings):
     service: ClassVar[Service | None] = Service.RELAY
 
     state_dir: Path = Field(description="directory of the outbox, which must survive a restart")
-    relay_ledger_url: str = Field(description="Sui full node, sui.rpc.v2; http:// is for loopback only.")
+    relay_ledger_url: str = Field(
+        description="Sui full nodes, sui.rpc.v2, separated by commas; http:// is for loopback only."
+    )
     relay_package: ObjectId = Field(description="Address of the published Move package daas.")
     relay_registry: ObjectId = Field(description="The cluster's Registry object.")
     relay_keystore: Path = Field(description="File (mode 0600) with the Ed25519 key that pays for transactions.")
@@ -28,4 +30,13 @@ class RelaySettings(ServiceSettings):
     )
     relay_submit_attempts: int = Field(
         default=6, ge=1, le=100, description="How often the same signed bytes are sent before the message waits."
+    )
+    relay_batches_max: int = Field(
+        default=32, ge=1, le=64, description="How many batches one transaction anchors at most, when they queue."
+    )
+    relay_first_checkpoint: int = Field(
+        default=0, ge=0, description="Where a relay without a cursor begins to read: the registry's first checkpoint."
+    )
+    relay_low_balance_mist: int = Field(
+        default=1_000_000_000, ge=0, description="Below this balance the relay warns; below one budget it is not ready."
     )
