@@ -28,7 +28,7 @@ LIBRARY_MAY_IMPORT = {
 
 def module_of(package: Path) -> str:
     settings = tomllib.loads((package / "pyproject.toml").read_text())
-    return settings["tool"]["uv"]["build-backend"]["module-name"]
+    return str(settings["tool"]["uv"]["build-backend"]["module-name"])
 
 
 MODULES = {name: module_of(package) for name, package in PACKAGES.items()}

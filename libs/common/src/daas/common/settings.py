@@ -20,7 +20,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from daas.common.errors import ConfigurationError, InvalidInput
+from daas.common.errors import ConfigurationError, DaasError, InvalidInput
 from daas.common.subjects import Service, prefix
 
 ENV_PREFIX: Final = "DAAS_"
@@ -213,5 +213,8 @@ def main(cls: type[S], build: Callable[[S], Any], argv: Sequence[str] | None = N
     except ConfigurationError as error:
         sys.stderr.write(f"{program}: {error}\n")
         return 2
+    except DaasError as error:
+        sys.stderr.write(f"{program}: {error}\n")
+        return 1
     code: int = app.run()
     return code

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 #: The demo promises two minutes in all; pods that have not settled by then are a failure, not a wait.
 SETTLE_TIMEOUT_S = 75.0
 EXAMPLE = "web-7"
+#: How the bytes of a log entry begin in an evidence file.
+LOG_ENTRY = b'"data":"'
 FACTS = tuple(s for s in subjects.CATALOGUE if s.stream is Stream.PLACEMENT)
 
 
@@ -162,7 +164,9 @@ async def _verify(stack: "Stack") -> bool:
     for expected, arguments in commands:
         good = await _daas(stack, arguments) == expected and good
     position = await asyncio.to_thread(_break_a_byte, bundle)
-    console.print(f"\n  [red]✂[/] one bit of byte {position} of {bundle.name} is flipped", highlight=False)
+    console.print(
+        f"\n  [red]✂[/] one bit of byte {position} of {bundle.name} is flipped, in a log entry", highlight=False
+    )
     refused = await _daas(stack, ("verify", "pod", NAMESPACE, EXAMPLE, "--evidence", str(bundle)))
     if refused == 1:
         console.print("  [green]✓[/] refused with exit code 1, as it must be")
@@ -180,9 +184,14 @@ async def _daas(stack: "Stack", arguments: tuple[str, ...]) -> int:
 
 
 def _break_a_byte(bundle: Path) -> int:
-    """Flips the lowest bit of one byte in the middle of the file; returns its position."""
+    """Flips the lowest bit of one byte of the last log entry in the file; returns its position.
+
+    The entry is base64: a byte is chosen that stays a letter or digit, so that the file can still be read.
+    """
     data = bytearray(bundle.read_bytes())
-    position = len(data) // 2
+    position = data.rindex(LOG_ENTRY) + len(LOG_ENTRY)
+    while not chr(data[position]).isalnum() or not chr(data[position] ^ 1).isalnum():
+        position += 1
     data[position] ^= 1
     bundle.write_bytes(data)
     return position
