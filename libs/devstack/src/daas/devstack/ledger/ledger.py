@@ -31,7 +31,7 @@ from daas.devstack.ledger.objects import (
 )
 from daas.devstack.ledger.packages import Publisher
 from daas.devstack.ledger.program import Package, Program
-from daas.devstack.ledger.records import effects_message, executed_message, transaction_message
+from daas.devstack.ledger.records import effects_message, executed_message
 from daas.devstack.ledger.signatures import verify_signatures
 from daas.devstack.ledger.store import Checkpoint, Commit, Store
 from daas.devstack.ledger.transaction_data import (
@@ -43,6 +43,7 @@ from daas.devstack.ledger.transaction_data import (
     read_transaction,
     transaction_digest,
 )
+from daas.devstack.ledger.transaction_records import transaction_message
 from daas.devstack.ledger.type_tags import ADDRESS_LENGTH, GAS_COIN
 
 SUBSCRIPTION_QUEUE_MAX: Final = 10_000
@@ -141,6 +142,7 @@ class Ledger:
             signatures=signatures,
             checkpoint=checkpoint.sequence,
             timestamp_ms=checkpoint.timestamp_ms,
+            program=self.program,
         )
         self._commit(checkpoint, digest, executed, effects, facts_of(transaction, effects))
         return executed
@@ -167,7 +169,8 @@ class Ledger:
         )
         encoded, _ = effects_message(effects, EPOCH)
         executed = executed_message(
-            effects, encoded, transaction=None, signatures=(), checkpoint=None, timestamp_ms=self.clock.now_ms()
+            effects, encoded, transaction=None, signatures=(), checkpoint=None, timestamp_ms=self.clock.now_ms(),
+            program=self.program,
         )
         return Simulation(executed, _outputs(runner) if effects.error is None else ())
 
@@ -193,7 +196,7 @@ class Ledger:
         )  # fmt: skip
         executed = executed_message(
             effects, encoded, transaction=None, signatures=(),
-            checkpoint=checkpoint.sequence, timestamp_ms=checkpoint.timestamp_ms,
+            checkpoint=checkpoint.sequence, timestamp_ms=checkpoint.timestamp_ms, program=self.program,
         )  # fmt: skip
         self._commit(checkpoint, digest, executed, effects, facts_of(None, effects))
         return coin.id
@@ -264,7 +267,8 @@ class Ledger:
         )  # fmt: skip
         encoded, _ = effects_message(effects, EPOCH)
         executed = executed_message(
-            effects, encoded, transaction=None, signatures=(), checkpoint=0, timestamp_ms=checkpoint.timestamp_ms
+            effects, encoded, transaction=None, signatures=(), checkpoint=0, timestamp_ms=checkpoint.timestamp_ms,
+            program=self.program,
         )
         self.store.commit(Commit(checkpoint, digest, executed, facts_of(None, effects)))
         return checkpoint

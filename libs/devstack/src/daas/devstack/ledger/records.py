@@ -20,9 +20,9 @@ from daas.devstack.ledger.errors import ExecutionFailedError, MoveAbortError, Mo
 from daas.devstack.ledger.execution import Event
 from daas.devstack.ledger.objects import Object, Owner
 from daas.devstack.ledger.funds import accumulator_id, balance_of
-from daas.devstack.ledger.program import Package
+from daas.devstack.ledger.program import Package, Program
+from daas.devstack.ledger.rendering import rendered
 from daas.devstack.ledger.store import Checkpoint
-from daas.devstack.ledger.transaction_data import ObjectRef, Transaction
 from daas.devstack.ledger.type_tags import Type, format_address, format_type
 from daas.devstack.ledger.wire import base58, build, timestamp
 
@@ -41,8 +41,8 @@ def owner_message(owner: Owner) -> bytes:
     )
 
 
-def object_message(held: Object) -> bytes:
-    """`Object`, with all that a read mask may ask for of a Move object."""
+def object_message(held: Object, program: Program | None = None) -> bytes:
+    """`Object`, with all that a read mask may ask for of a Move object; its JSON if the program is given."""
     type_name = format_type(held.type)
     return build(
         proto.Object,
@@ -55,6 +55,7 @@ def object_message(held: Object) -> bytes:
         contents=build(proto.Bcs, name=type_name, value=held.contents),
         previous_transaction=base58(held.previous),
         storage_rebate=held.storage_mist,
+        json=None if program is None else rendered(program, held.type, held.contents),
         balance=held.balance,
     )
 
@@ -221,7 +222,7 @@ def effects_message(effects: Effects, epoch: int) -> tuple[bytes, bytes]:
     return message, digest
 
 
-def event_message(event: Event) -> bytes:
+def event_message(event: Event, program: Program) -> bytes:
     """`Event`."""
     type_name = format_type(event.type)
     return build(
@@ -231,41 +232,18 @@ def event_message(event: Event) -> bytes:
         sender=format_address(event.sender),
         event_type=type_name,
         contents=build(proto.Bcs, name=type_name, value=event.contents),
+        json=rendered(program, event.type, event.contents),
     )
 
 
-def events_message(events: Sequence[Event]) -> bytes | None:
+def events_message(events: Sequence[Event], program: Program) -> bytes | None:
     """`TransactionEvents`, None if there are none."""
     if not events:
         return None
     return build(
         proto.TransactionEvents,
         digest=base58(events_digest(events)),
-        events=[event_message(event) for event in events],
-    )
-
-
-def _reference(ref: ObjectRef) -> bytes:
-    return build(
-        proto.ObjectReference, object_id=format_address(ref.id), version=ref.version, digest=base58(ref.digest)
-    )
-
-
-def transaction_message(transaction: Transaction, data: bytes, digest: bytes) -> bytes:
-    """`Transaction` with its BCS; the commands are in there."""
-    return build(
-        proto.Transaction,
-        bcs=build(proto.Bcs, name="TransactionData", value=data),
-        digest=base58(digest),
-        version=1,
-        sender=format_address(transaction.sender),
-        gas_payment=build(
-            proto.GasPayment,
-            objects=[_reference(ref) for ref in transaction.payment],
-            owner=format_address(transaction.payer),
-            price=transaction.gas_price,
-            budget=transaction.budget,
-        ),
+        events=[event_message(event, program) for event in events],
     )
 
 
@@ -277,6 +255,7 @@ def executed_message(
     signatures: Sequence[bytes],
     checkpoint: int | None,
     timestamp_ms: int,
+    program: Program,
 ) -> bytes:
     """`ExecutedTransaction`."""
     return build(
@@ -287,13 +266,14 @@ def executed_message(
             build(proto.UserSignature, bcs=build(proto.Bcs, name="UserSignatureBytes", value=s)) for s in signatures
         ],
         effects=effects_encoded,
-        events=events_message(effects.events),
+        events=events_message(effects.events, program),
         checkpoint=checkpoint,
         timestamp=timestamp(timestamp_ms),
         balance_changes=[
             build(proto.BalanceChange, address=format_address(owner), coin_type=format_type(coin), amount=str(amount))
             for owner, coin, amount in effects.balance_changes
         ],
+        transaction_index=None if checkpoint is None else 0,
     )
 
 

@@ -201,11 +201,6 @@ class Store:
         )
         return sum(int.from_bytes(row[0][ADDRESS_LENGTH : ADDRESS_LENGTH + 8], "little") for row in rows)
 
-    def of_type(self, type_: str) -> Object | None:
-        """Some object of exactly this type, for types of which there is one."""
-        row = self._database.execute("SELECT * FROM objects WHERE type = ? LIMIT 1", (type_,)).fetchone()
-        return _object(row) if row else None
-
     def owned(self, owner: bytes, kind: str, after: bytes, limit: int, type_prefix: str = "") -> list[Object]:
         """Objects of an owner in the order of their ids, after an id; types equal the prefix or instantiate it."""
         rows = self._database.execute(

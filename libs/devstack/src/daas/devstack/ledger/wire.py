@@ -7,7 +7,7 @@ same bytes directly costs microseconds.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from daas.devstack.ledger.encoding import uleb
@@ -35,7 +35,7 @@ def _plan(message: type) -> Mapping[str, tuple[bytes, bool]]:
 
 def build(message: type, /, **fields: Any) -> bytes:
     """Encode a message of pysui's generated type. Values: int, bool, str, bytes (also of an encoded message), lists of
-    those, mappings from str to str; None is left out.
+    those (of integers unpacked), mappings from str to str; None is left out.
     """
     plan = _plan(message)
     out: list[bytes] = []
@@ -44,7 +44,8 @@ def build(message: type, /, **fields: Any) -> bytes:
             continue
         tag, integer = plan[name]
         if integer:
-            out += (tag, varint(int(value)))
+            for number in value if isinstance(value, list) else (value,):
+                out += (tag, varint(int(number)))
         elif isinstance(value, list):
             for item in value:
                 data = item.encode() if isinstance(item, str) else item
@@ -74,32 +75,47 @@ def timestamp(timestamp_ms: int) -> bytes:
 Mask = Mapping[str, "Mask"]
 
 
-def mask_of(paths: Iterable[str] | None, default: Iterable[str]) -> Mask | None:
-    """A read mask as a tree; None keeps everything."""
+def mask_of(message: type, paths: Iterable[str] | None, default: Iterable[str]) -> Mask | None:
+    """A read mask of a message as a tree; None keeps everything. A path covers what lies below it.
+
+    Raises:
+        LedgerError: a path names a field that the message does not have.
+    """
+    chosen = set(paths) if paths is not None else set()
+    chosen = chosen or set(default)
+    if "*" in chosen:
+        return None
     tree: dict[str, Any] = {}
-    chosen = list(paths) if paths is not None else []
-    for path in chosen or default:
-        if path == "*":
-            return None
+    for path in chosen:
+        names = path.split(".")
+        _check_path(message, names)
+        if any(".".join(names[:length]) in chosen for length in range(1, len(names))):
+            continue
         node = tree
-        for part in path.split("."):
-            node = node.setdefault(part, {})
+        for name in names:
+            node = node.setdefault(name, {})
     return tree
 
 
-def prune(message: type, data: bytes, mask: Mask | None) -> bytes:
-    """The encoded message with only the fields that the mask names; an empty subtree keeps the whole field.
+def _check_path(message: type, names: Sequence[str]) -> None:
+    for position, name in enumerate(names):
+        meta = message._betterproto  # type: ignore[attr-defined]  # noqa: SLF001 - see _plan
+        if name not in meta.meta_by_field_name:
+            raise LedgerError(f"invalid read_mask path: {message.__name__} has no field {name}", reason="bad-mask")
+        below = meta.cls_by_field.get(name)
+        if position + 1 < len(names):
+            if not hasattr(below, "_betterproto"):
+                raise LedgerError(f"invalid read_mask path: {'.'.join(names)} goes below a value", reason="bad-mask")
+            message = below
 
-    Raises:
-        LedgerError: the mask names a field that the message does not have.
-    """
+
+def prune(message: type, data: bytes, mask: Mask | None) -> bytes:
+    """The encoded message with only the fields that the mask names; an empty subtree keeps the whole field."""
     if not mask:
         return data
     meta = message._betterproto  # type: ignore[attr-defined]  # noqa: SLF001 - see _plan
     kept: dict[int, tuple[str, Mask]] = {}
     for name, below in mask.items():
-        if name not in meta.meta_by_field_name:
-            raise LedgerError(f"invalid read_mask path: {message.__name__} has no field {name}", reason="bad-mask")
         kept[meta.meta_by_field_name[name].number] = (name, below)
     out: list[bytes] = []
     position = 0
@@ -121,6 +137,20 @@ def prune(message: type, data: bytes, mask: Mask | None) -> bytes:
         else:
             out.append(data[start:position])
     return b"".join(out)
+
+
+def parts(message: type, data: bytes, name: str) -> Iterator[bytes]:
+    """The bodies of one length-delimited field of an encoded message, in order."""
+    wanted = message._betterproto.meta_by_field_name[name].number  # type: ignore[attr-defined]  # noqa: SLF001 - see _plan
+    position = 0
+    while position < len(data):
+        tag, position = _read_varint(data, position)
+        length, body = _read_varint(data, position)
+        position = body
+        if tag & 7 == _WIRE_BYTES:
+            position = body + length
+            if tag >> 3 == wanted:
+                yield data[body:position]
 
 
 def _read_varint(data: bytes, position: int) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from daas.common.errors import DaasError
 from daas.devstack.ledger.ledger import Ledger
-from daas.devstack.ledger.rpc.services import SERVER
+from daas.devstack.ledger.rpc.base import SERVER
 from daas.devstack.ledger.type_tags import format_address, parse_address
 
 FAUCET_MIST: Final = 100_000_000_000

@@ -7,7 +7,7 @@ from typing import Final
 import pysui.sui.sui_grpc.suimsgs.sui.rpc.v2 as proto
 
 from daas.devstack.ledger.natives.registry import COPY, DROP, KEY, STORE, NativeFunction
-from daas.devstack.ledger.program import Function
+from daas.devstack.ledger.program import Function, StructInfo
 from daas.devstack.ledger.type_tags import Datatype, Parameter, Reference, Type, Vector, format_address
 from daas.devstack.ledger.wire import build
 
@@ -16,6 +16,7 @@ _BODY_TYPES: Final = {
 }  # fmt: skip
 _VECTOR, _DATATYPE, _PARAMETER = 9, 10, 11
 _PRIVATE, _PUBLIC = 1, 2
+_STRUCT = 1
 _ABILITIES: Final = ((COPY, 1), (DROP, 2), (STORE, 3), (KEY, 4))
 
 
@@ -25,7 +26,7 @@ def function_message(function: Function | NativeFunction) -> bytes:
         type_parameters = [build(proto.TypeParameter) for _ in function.type_parameters]
     else:
         type_parameters = [
-            b"".join(b"\x08" + bytes((number,)) for bit, number in _ABILITIES if constraint & bit)
+            build(proto.TypeParameter, constraints=[number for bit, number in _ABILITIES if constraint & bit])
             for constraint in function.constraints
         ]
     return build(
@@ -36,6 +37,32 @@ def function_message(function: Function | NativeFunction) -> bytes:
         type_parameters=type_parameters,
         parameters=[_signature(t) for t in function.parameters],
         returns=[_signature(t) for t in function.returns],
+    )
+
+
+def datatype_message(type_: Datatype, info: StructInfo, package: bytes) -> bytes:
+    """`DatatypeDescriptor` of a struct, as it is in one version of its package."""
+    constraints = info.constraints or tuple(0 for _ in info.phantoms)
+    return build(
+        proto.DatatypeDescriptor,
+        type_name=f"{format_address(package)}::{type_.module}::{type_.name}",
+        defining_id=format_address(type_.address),
+        module=type_.module,
+        name=type_.name,
+        abilities=[number for bit, number in _ABILITIES if info.abilities & bit],
+        type_parameters=[
+            build(
+                proto.TypeParameter,
+                constraints=[number for bit, number in _ABILITIES if constraint & bit],
+                is_phantom=phantom,
+            )
+            for constraint, phantom in zip(constraints, info.phantoms, strict=True)
+        ],
+        kind=_STRUCT,
+        fields=[
+            build(proto.FieldDescriptor, name=name, position=position, type=_body(field))
+            for position, (name, field) in enumerate(info.fields)
+        ],
     )
 
 
