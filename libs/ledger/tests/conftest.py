@@ -19,6 +19,8 @@ from daas.common import decision
 from daas.common.messages import Header
 from daas.ledger import Effects, EnclaveRegistered, Ledger, Registry, SignedBatch, Signer
 
+sys.path.insert(0, str(Path(__file__).parent / "support"))
+
 FAUCET_MIST = 1_000_000_000_000
 PCRS = (b"\x01" * 48, b"\x02" * 48, b"\x03" * 48)
 POLICY = b"\x0b" * 32
@@ -157,3 +159,21 @@ def own_server(tmp_path: Path) -> Iterator[Server]:
     server = Server(tmp_path / "own-ledger")
     yield server
     server.kill()
+
+
+@pytest.fixture(scope="module")
+def compiled() -> Any:
+    """The committed package, loaded once for the tests of a module."""
+    from move_machine import Machine  # noqa: PLC0415 - found once this file has extended the path
+
+    return Machine()
+
+
+@pytest.fixture
+def machine(compiled: Any) -> Any:
+    """The package at a fixed time, with an empty state."""
+    from move_machine import NOW_MS  # noqa: PLC0415 - as above
+
+    compiled.now_ms = NOW_MS
+    compiled.fields.clear()
+    return compiled

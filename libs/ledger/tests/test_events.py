@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from daas.common import bcs
 from daas.common.errors import DecodeError, InvalidInput
-from daas.ledger import events
+from daas.ledger import cluster, event, events
 from daas.ledger.address import format_address, format_digest, normal_address, parse_address, parse_digest, parse_type
 from daas.ledger.errors import MoveAbortError, NoSuchObject
 from daas.ledger.layout import decode_struct
@@ -22,10 +22,14 @@ MOVE_TYPES = {
     "ID": "id",
     "UID": "id",
     "address": "id",
+    "u8": "u8",
     "u32": "u32",
     "u64": "u64",
     "bool": "bool",
     "vector<u8>": "bytes",
+    "Parameters": "parameters",
+    "Rules": "rules",
+    "Action": "action",
 }
 RENAMED = {"from": "from_version", "to": "to_version", "id": "address"}
 
@@ -34,7 +38,7 @@ def move_fields(name: str) -> list[tuple[str, str]]:
     for source in SOURCES.glob("*.move"):
         text = re.sub(r"//.*", "", source.read_text())
         if found := re.search(rf"public struct {name} has [\w, ]+ \{{(.*?)\}}", text, re.DOTALL):
-            pairs = re.findall(r"(\w+): ([\w<>]+)", found.group(1))
+            pairs = re.findall(r"(\w+): ([\w<>, ]+?),?\s*(?:$|\n|(?=\w+:))", found.group(1))
             return [(RENAMED.get(field, field), MOVE_TYPES.get(kind, kind)) for field, kind in pairs]
     raise AssertionError(f"no struct {name} in the Move sources")
 
@@ -46,20 +50,44 @@ def python_fields(kind: type[msgspec.Struct]) -> list[tuple[str, str]]:
     ]
 
 
-EVENTS = [kind for kind in events.Event.__subclasses__() if kind is not events.UnknownEvent]
+EVENTS = [kind for kind in event.Event.__subclasses__() if kind is not event.UnknownEvent]
 
 
 @pytest.mark.parametrize("kind", EVENTS, ids=lambda kind: kind.__name__)
-def test_an_event_class_has_the_fields_of_its_move_struct(kind: type[events.Event]) -> None:
+def test_an_event_class_has_the_fields_of_its_move_struct(kind: type[event.Event]) -> None:
     assert python_fields(kind) == move_fields(kind.__name__)
 
 
-@pytest.mark.parametrize("kind", [Registry, Enclave], ids=lambda kind: kind.__name__)
+#: Fields whose Move type is a struct or a collection: their names are compared, their parts have tests of their own.
+NESTED = {"measurements", "limits", "parameters", "accounts", "names", "votes", "rules", "action", "funds", "treasury"}
+COLLECTIONS = {"bonded", "unbonding", "allowed_nodes", "numbers", "digests"}
+OBJECTS = [
+    Registry,
+    Enclave,
+    cluster.StakePool,
+    cluster.Parameters,
+    cluster.Account,
+    cluster.Tranche,
+    cluster.Withdrawal,
+    cluster.Roster,
+    cluster.Node,
+    cluster.Policy,
+    cluster.Rules,
+    cluster.Ticket,
+    cluster.Proposal,
+    cluster.Action,
+]
+
+
+@pytest.mark.parametrize("kind", OBJECTS, ids=lambda kind: kind.__name__)
 def test_an_object_class_has_the_fields_of_its_move_struct(kind: type[msgspec.Struct]) -> None:
-    nested = {"measurements", "limits"}
     ours, moves = python_fields(kind), move_fields(kind.__name__)
+    if kind is Registry:
+        # Two fields of a struct inside, which BCS does not mark.
+        ours.remove(("next_measurement", "u64"))
+    elsewhere = NESTED | COLLECTIONS
     assert [field for field, _ in ours] == [field for field, _ in moves]
-    assert [pair for pair in ours if pair[0] not in nested] == [pair for pair in moves if pair[0] not in nested]
+    assert [pair for pair in ours if pair[0] not in elsewhere] == [pair for pair in moves if pair[0] not in elsewhere]
 
 
 def test_every_event_of_the_package_has_a_class() -> None:
@@ -71,13 +99,13 @@ def test_every_event_of_the_package_has_a_class() -> None:
 
 def test_a_nonce_event_is_decoded() -> None:
     contents = bytes([9]) * 32 + bcs.bytes_(b"n" * 32) + b"\x01"
-    event = events.decode_event(f"{PACKAGE}::registry::NonceRotated", contents, PACKAGE)
-    assert event == events.NonceRotated(registry=format_address(bytes([9]) * 32), nonce=b"n" * 32, simulated=True)
+    found = events.decode_event(f"{PACKAGE}::registry::NonceRotated", contents, PACKAGE)
+    assert found == events.NonceRotated(registry=format_address(bytes([9]) * 32), nonce=b"n" * 32, simulated=True)
 
 
 def test_an_event_of_another_package_is_not_taken_for_ours() -> None:
-    event = events.decode_event(f"0x{'cd' * 32}::placement::Anchored", b"anything", PACKAGE)
-    assert isinstance(event, events.UnknownEvent)
+    found = events.decode_event(f"0x{'cd' * 32}::placement::Anchored", b"anything", PACKAGE)
+    assert isinstance(found, event.UnknownEvent)
 
 
 @given(st.binary(max_size=120))
@@ -95,11 +123,11 @@ def test_trailing_bytes_are_refused() -> None:
 
 
 def test_effects_name_the_one_event_that_is_asked_for() -> None:
-    event = events.NonceRotated(registry=PACKAGE, nonce=b"", simulated=True)
+    rotated = events.NonceRotated(registry=PACKAGE, nonce=b"", simulated=True)
     effects = Effects(
-        digest="d", failure=None, events=(event, event), changes=(), checkpoint=None, timestamp_ms=None, gas_mist=0
+        digest="d", failure=None, events=(rotated, rotated), changes=(), checkpoint=None, timestamp_ms=None, gas_mist=0
     )
-    assert effects.of(events.NonceRotated) == (event, event)
+    assert effects.of(events.NonceRotated) == (rotated, rotated)
     for kind in (events.NonceRotated, events.Anchored):
         with pytest.raises(NoSuchObject):
             effects.only(kind)

@@ -65,6 +65,8 @@ def test_the_artefact_names_the_builder_that_the_lockfile_pins() -> None:
 def test_abort_codes_are_named_documented_and_used(source: Path) -> None:
     text = source.read_text()
     constants = re.findall(r"((?:///.*\n)*)const (E\w+): u64 = (\d+);", text)
+    if source.stem in {"cluster", "intent", "version"}:
+        assert constants == []
     codes = [int(code) for _, _, code in constants]
     assert codes == list(range(len(codes))), "codes are numbered from 0 without gaps"
     for comment, name, code in constants:

@@ -34,12 +34,13 @@ with warnings.catch_warnings():
     from pysui.sui.sui_bcs import bcs as pysui_bcs
 
 SIGNER = Signer(bytes(range(32)))
-REGISTRY, ENCLAVE, CAP, PACKAGE = (format_address(bytes([n]) * 32) for n in (1, 2, 3, 4))
+REGISTRY, ENCLAVE, CAP, PACKAGE, POOL = (format_address(bytes([n]) * 32) for n in (1, 2, 3, 4, 8))
 COIN = ObjectReference(format_address(b"\x05" * 32), 7, format_digest(b"\x06" * 32))
 GAS = GasPayment((COIN,), 1000, 50_000_000)
 REFERENCES: dict[str, Reference] = {
     REGISTRY: SharedReference(REGISTRY, 11),
     ENCLAVE: SharedReference(ENCLAVE, 12),
+    POOL: SharedReference(POOL, 14),
     CLOCK_ADDRESS: SharedReference(CLOCK_ADDRESS, 1),
     CAP: ObjectReference(CAP, 13, format_digest(b"\x07" * 32)),
 }
@@ -100,7 +101,7 @@ def test_pysui_reads_publish_transfer_and_results() -> None:
         Publish((b"module one", b"module two"), ("0x1", "0x2")),
         TransferObjects((Result(0),), SIGNER.address),
         calls.load_document(b"document"),
-        calls.register(PACKAGE, REGISTRY, 2),
+        calls.register(PACKAGE, REGISTRY, POOL, 2),
         calls.revoke(PACKAGE, CAP, ENCLAVE),
     )
     decoded = pysui_bcs.TransactionData.deserialize(data)

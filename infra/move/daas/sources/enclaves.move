@@ -1,9 +1,13 @@
-/// Enclaves that may sign for a cluster: registered with a fresh attestation document, until they expire or are revoked.
+/// Enclaves that may sign for a cluster: registered with a fresh attestation document, until they expire or are
+/// revoked.
 module daas::enclaves;
 
 use daas::intent;
-use daas::registry::{Self, Registry, AdminCap, RevokerCap};
+use daas::registry::{AdminCap, Registry, RevokerCap};
+use daas::stake::StakePool;
+use daas::version;
 use sui::clock::Clock;
+use sui::dynamic_field;
 use sui::ed25519;
 use sui::event;
 use sui::nitro_attestation::NitroAttestationDocument;
@@ -44,6 +48,10 @@ const ESignatureLength: u64 = 15;
 const EBadSignature: u64 = 16;
 /// The object already has this package's version: there is nothing to migrate.
 const EAlreadyMigrated: u64 = 17;
+/// Only the operator who registered the enclave may do this.
+const ENotOperator: u64 = 18;
+/// These two signatures have been reported already.
+const EAlreadyReported: u64 = 19;
 
 const KEY_LENGTH: u64 = 32;
 const DIGEST_LENGTH: u64 = 32;
@@ -86,12 +94,17 @@ public struct EnclaveRevoked has copy, drop {
     simulated: bool,
 }
 
+/// Marks on an enclave, as a dynamic field, a pair of contradicting payloads that its operator has been slashed for.
+public struct Reported has copy, drop, store { pair: vector<u8> }
+
 public struct EnclaveMigrated has copy, drop { enclave: ID, from: u64, to: u64, simulated: bool }
 
 /// Registers the key in a Nitro attestation document that the framework has verified up to the AWS root
-/// (`sui::nitro_attestation::load_nitro_attestation`, the command before this one in the same transaction).
+/// (`sui::nitro_attestation::load_nitro_attestation`, the command before this one in the same transaction). The sender
+/// is its operator, whose stake answers for what the key signs.
 public fun register(
     registry: &mut Registry,
+    pool: &mut StakePool,
     document: NitroAttestationDocument,
     clock: &Clock,
     ctx: &mut TxContext,
@@ -111,7 +124,7 @@ public fun register(
     let pcr0 = pcr(&document, 0);
     let pcr1 = pcr(&document, 1);
     let pcr2 = pcr(&document, 2);
-    admit(registry, public_key, &pcr0, &pcr1, &pcr2, vector[], now_ms, ctx);
+    admit(registry, pool, public_key, &pcr0, &pcr1, &pcr2, vector[], now_ms, ctx);
 }
 
 /// Registers a stand-in's key, on the word of whoever holds the AdminCap that its document was checked: no hardware
@@ -120,6 +133,7 @@ public fun register(
 public fun register_simulated(
     _: &AdminCap,
     registry: &mut Registry,
+    pool: &mut StakePool,
     public_key: vector<u8>,
     pcr0: vector<u8>,
     pcr1: vector<u8>,
@@ -133,27 +147,27 @@ public fun register_simulated(
     assert!(registry.is_simulated(), ENotSimulated);
     assert!(nonce == registry.nonce(), EWrongNonce);
     assert!(document_digest.length() == DIGEST_LENGTH, EDigestLength);
-    admit(registry, public_key, &pcr0, &pcr1, &pcr2, document_digest, clock.timestamp_ms(), ctx);
+    admit(registry, pool, public_key, &pcr0, &pcr1, &pcr2, document_digest, clock.timestamp_ms(), ctx);
 }
 
 /// Ends a registration for good. A second call changes nothing.
 public fun revoke(_: &RevokerCap, enclave: &mut Enclave) {
-    assert!(enclave.version == registry::current_version(), EWrongVersion);
-    if (enclave.revoked) return;
-    enclave.revoked = true;
-    event::emit(EnclaveRevoked {
-        registry: enclave.registry,
-        enclave: object::id(enclave),
-        public_key: enclave.public_key,
-        simulated: enclave.simulated,
-    });
+    assert!(enclave.version == version::current(), EWrongVersion);
+    end(enclave);
+}
+
+/// Ends a registration at the wish of the operator who answers for it.
+public fun retire(enclave: &mut Enclave, ctx: &TxContext) {
+    assert!(enclave.version == version::current(), EWrongVersion);
+    assert!(ctx.sender() == enclave.operator, ENotOperator);
+    end(enclave);
 }
 
 /// Brings a registration written by an older version of this package up to this one.
 public fun migrate(_: &AdminCap, enclave: &mut Enclave) {
     let from = enclave.version;
-    assert!(from < registry::current_version(), EAlreadyMigrated);
-    enclave.version = registry::current_version();
+    assert!(from < version::current(), EAlreadyMigrated);
+    enclave.version = version::current();
     event::emit(EnclaveMigrated {
         enclave: object::id(enclave),
         from,
@@ -165,7 +179,7 @@ public fun migrate(_: &AdminCap, enclave: &mut Enclave) {
 /// Aborts unless the enclave may sign for this registry at the chain's present time. Called at every use: a
 /// registration that was good once says nothing about now.
 public fun assert_current(enclave: &Enclave, registry: &Registry, clock: &Clock) {
-    assert!(enclave.version == registry::current_version(), EWrongVersion);
+    assert!(enclave.version == version::current(), EWrongVersion);
     assert!(enclave.registry == object::id(registry), EWrongRegistry);
     assert!(!enclave.revoked, ERevoked);
     assert!(clock.timestamp_ms() < enclave.expires_ms, EExpired);
@@ -195,8 +209,34 @@ public fun is_revoked(enclave: &Enclave): bool { enclave.revoked }
 
 public fun is_simulated(enclave: &Enclave): bool { enclave.simulated }
 
+/// Aborts unless the enclave was registered for this registry, now or in the past: what its key signed counts for ever.
+public(package) fun assert_of(enclave: &Enclave, registry: &Registry) {
+    assert!(enclave.version == version::current(), EWrongVersion);
+    assert!(enclave.registry == object::id(registry), EWrongRegistry);
+}
+
+/// Notes that this pair of payloads has been reported, once, and ends the registration.
+public(package) fun convict(enclave: &mut Enclave, pair: vector<u8>) {
+    let mark = Reported { pair };
+    assert!(!dynamic_field::exists_(&enclave.id, mark), EAlreadyReported);
+    dynamic_field::add(&mut enclave.id, mark, true);
+    end(enclave);
+}
+
+fun end(enclave: &mut Enclave) {
+    if (enclave.revoked) return;
+    enclave.revoked = true;
+    event::emit(EnclaveRevoked {
+        registry: enclave.registry,
+        enclave: object::id(enclave),
+        public_key: enclave.public_key,
+        simulated: enclave.simulated,
+    });
+}
+
 fun admit(
     registry: &mut Registry,
+    pool: &mut StakePool,
     public_key: vector<u8>,
     pcr0: &vector<u8>,
     pcr1: &vector<u8>,
@@ -208,15 +248,18 @@ fun admit(
     assert!(public_key.length() == KEY_LENGTH, EKeyLength);
     let measurement_version = registry.measurement_of(pcr0, pcr1, pcr2);
     assert!(measurement_version != 0, EMeasurementNotAllowed);
+    pool.assert_of(registry);
+    let expires_ms = now_ms + registry.registration_ttl_ms();
+    pool.answer_for_key(ctx.sender(), expires_ms);
     registry.rotate_nonce(&public_key);
     let enclave = Enclave {
         id: object::new(ctx),
-        version: registry::current_version(),
+        version: version::current(),
         registry: object::id(registry),
         public_key,
         measurement_version,
         registered_ms: now_ms,
-        expires_ms: now_ms + registry.registration_ttl_ms(),
+        expires_ms,
         revoked: false,
         simulated: registry.is_simulated(),
         operator: ctx.sender(),
@@ -228,7 +271,7 @@ fun admit(
         public_key,
         measurement_version,
         registered_ms: now_ms,
-        expires_ms: enclave.expires_ms,
+        expires_ms,
         operator: enclave.operator,
         document_digest,
         simulated: enclave.simulated,

@@ -4,7 +4,9 @@ module daas::placement;
 use daas::enclaves::Enclave;
 use daas::intent;
 use daas::registry::Registry;
+use daas::stake::StakePool;
 use std::bcs;
+use sui::bcs::{Self as reader};
 use sui::clock::Clock;
 use sui::event;
 use sui::hash;
@@ -27,6 +29,12 @@ const EDigestLength: u64 = 6;
 const EBatchTooOld: u64 = 7;
 /// The signing time lies ahead of the chain's clock.
 const EBatchFromFuture: u64 = 8;
+/// The payload has bytes after its last field.
+const ETrailingBytes: u64 = 9;
+/// The two payloads have different numbers: an enclave signs many.
+const EDifferentSequences: u64 = 10;
+/// The two payloads are one and the same: signing it twice is no contradiction.
+const ESamePayload: u64 = 11;
 
 const DIGEST_LENGTH: u64 = 32;
 
@@ -60,6 +68,20 @@ public struct Anchored has copy, drop {
     enclave: ID,
     public_key: vector<u8>,
     timestamp_ms: u64,
+    simulated: bool,
+}
+
+/// One key has signed two different batches with one number.
+public struct EquivocationReported has copy, drop {
+    registry: ID,
+    enclave: ID,
+    public_key: vector<u8>,
+    operator: address,
+    reporter: address,
+    sequence: u64,
+    first_digest: vector<u8>,
+    second_digest: vector<u8>,
+    slashed_mist: u64,
     simulated: bool,
 }
 
@@ -132,6 +154,48 @@ public fun anchor(
     });
 }
 
+/// Takes two signed payloads that contradict each other: the same key, registry and number, but not the same batch.
+/// Ends the key's registration and slashes its operator, once for each pair in whatever order; the sender gets the
+/// reporter's share. A key that has expired or was revoked is answered for as long as there is stake.
+public fun report_equivocation(
+    registry: &Registry,
+    pool: &mut StakePool,
+    enclave: &mut Enclave,
+    first_timestamp_ms: u64,
+    first_payload: vector<u8>,
+    first_signature: vector<u8>,
+    second_timestamp_ms: u64,
+    second_payload: vector<u8>,
+    second_signature: vector<u8>,
+    ctx: &mut TxContext,
+) {
+    registry.assert_version();
+    pool.assert_of(registry);
+    enclave.assert_of(registry);
+    let sequence = sequence_of(registry, first_payload);
+    assert!(sequence == sequence_of(registry, second_payload), EDifferentSequences);
+    let first_digest = hash::blake2b256(&first_payload);
+    let second_digest = hash::blake2b256(&second_payload);
+    assert!(first_digest != second_digest, ESamePayload);
+    enclave.assert_signed(intent::placement(), first_timestamp_ms, first_payload, &first_signature);
+    enclave.assert_signed(intent::placement(), second_timestamp_ms, second_payload, &second_signature);
+    enclave.convict(pair_digest(&first_digest, &second_digest));
+    let slash_bps = pool.parameters().slash_bps();
+    let slashed_mist = pool.slash(enclave.operator(), slash_bps, ctx.sender(), ctx);
+    event::emit(EquivocationReported {
+        registry: object::id(registry),
+        enclave: object::id(enclave),
+        public_key: enclave.public_key(),
+        operator: enclave.operator(),
+        reporter: ctx.sender(),
+        sequence,
+        first_digest,
+        second_digest,
+        slashed_mist,
+        simulated: registry.is_simulated(),
+    });
+}
+
 /// Whether `leaf` stands at `index` of the `count` leaves under `root`: a leaf hashes as h(0x00 || leaf), a node as
 /// h(0x01 || left || right), and the last node of an odd level is promoted, which takes nothing from `path`.
 /// False for any malformed argument.
@@ -170,4 +234,32 @@ public fun verify_inclusion(
         width = width / 2 + width % 2;
     };
     used == path.length() && current == root
+}
+
+/// The number of a batch that was signed for this registry, from the BCS of a PlacementBatch.
+fun sequence_of(registry: &Registry, payload: vector<u8>): u64 {
+    let mut fields = reader::new(payload);
+    assert!(fields.peel_vec_u8() == registry.chain(), EWrongChain);
+    assert!(fields.peel_address() == object::id_address(registry), EWrongRegistry);
+    let sequence = fields.peel_u64();
+    fields.peel_vec_u8();
+    fields.peel_u64();
+    fields.peel_vec_u8();
+    fields.peel_vec_u8();
+    fields.peel_vec_u8();
+    fields.peel_vec_u8();
+    fields.peel_u32();
+    fields.peel_u64();
+    assert!(fields.into_remainder_bytes().length() == 0, ETrailingBytes);
+    sequence
+}
+
+/// The same for both orders: the smaller digest stands first.
+fun pair_digest(first: &vector<u8>, second: &vector<u8>): vector<u8> {
+    let mut i = 0;
+    while (i < DIGEST_LENGTH && first[i] == second[i]) i = i + 1;
+    let first_is_smaller = i < DIGEST_LENGTH && first[i] < second[i];
+    let mut pair = if (first_is_smaller) *first else *second;
+    pair.append(if (first_is_smaller) *second else *first);
+    hash::blake2b256(&pair)
 }

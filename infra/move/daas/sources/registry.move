@@ -1,7 +1,9 @@
-/// The shared object of one cluster: what its enclaves must measure, the nonce they attest for, the head of the chain of
-/// decisions, and the capabilities that govern it.
+/// The shared object of one cluster: what its enclaves must measure, the nonce they attest for, the head of the chain
+/// of decisions, and the capabilities that govern it until stake does.
 module daas::registry;
 
+use daas::measurements::{Self, Measurement, Measurements};
+use daas::version;
 use std::bcs;
 use sui::event;
 use sui::hash;
@@ -12,41 +14,22 @@ const EWrongVersion: u64 = 0;
 const EAlreadyMigrated: u64 = 1;
 /// A digest (chain, policy) must have 32 bytes.
 const EDigestLength: u64 = 2;
-/// A PCR is SHA-384: 48 bytes.
-const EPcrLength: u64 = 3;
-/// An all-zero PCR0, PCR1 or PCR2 means an enclave in debug mode, whose memory the host can read.
-const EZeroPcr: u64 = 4;
-/// The allowed set is bounded, because it lives inside the object.
-const ETooManyMeasurements: u64 = 5;
-/// These PCRs are in the allowed set already.
-const EMeasurementExists: u64 = 6;
-/// No allowed measurement has this version number.
-const EUnknownMeasurement: u64 = 7;
 /// A time limit is zero, or longer than a year.
-const EInvalidLimit: u64 = 8;
+const EInvalidLimit: u64 = 3;
+/// The cluster has been handed over to its stakers: only a proposal they accept can change this.
+const EGoverned: u64 = 4;
+/// The cluster has not been handed over: what its stakers accept is advice to the holder of the AdminCap.
+const ENotGoverned: u64 = 5;
 
-/// Version of the layout of shared objects that this package writes.
-const VERSION: u64 = 1;
 const DIGEST_LENGTH: u64 = 32;
-const PCR_LENGTH: u64 = 48;
-/// Room for a rolling upgrade on several platforms; keeps the object small.
-const MAX_MEASUREMENTS: u64 = 8;
 /// 366 days: far above any sane setting, and no sum with a clock value can overflow.
 const MAX_LIMIT_MS: u64 = 31_622_400_000;
 
-/// Creates registries and changes their measurements, limits and policy.
+/// Creates registries and changes their measurements, limits, policy and stake parameters until they are handed over.
 public struct AdminCap has key, store { id: UID }
 
 /// Revokes enclaves, and nothing else: it can lie on a machine that watches for misbehaviour.
 public struct RevokerCap has key, store { id: UID }
-
-/// One enclave image that may be registered. `version` is its number, never used twice in a registry.
-public struct Measurement has copy, drop, store {
-    version: u64,
-    pcr0: vector<u8>,
-    pcr1: vector<u8>,
-    pcr2: vector<u8>,
-}
 
 /// Time limits, all in milliseconds.
 public struct Limits has copy, drop, store {
@@ -67,12 +50,13 @@ public struct Registry has key {
     version: u64,
     /// Fixed at creation: enclaves of this cluster are stand-ins without hardware behind them.
     simulated: bool,
+    /// Whether the AdminCap has given up its say over this cluster. Never goes back to false.
+    governed: bool,
     /// Genesis checkpoint digest of the chain this object lives on.
     chain: vector<u8>,
     /// Digest of the policy that enclaves must attest to run.
     policy: vector<u8>,
-    measurements: vector<Measurement>,
-    next_measurement: u64,
+    measurements: Measurements,
     limits: Limits,
     /// What the next attestation document must carry; rotates with each registration.
     nonce: vector<u8>,
@@ -82,6 +66,10 @@ public struct Registry has key {
     head: vector<u8>,
     /// Last log entry folded by the newest anchored batch; 0 before the first.
     log_sequence: u64,
+    /// The cluster's StakePool.
+    pool: address,
+    /// The cluster's Roster of nodes.
+    roster: address,
 }
 
 public struct RegistryCreated has copy, drop {
@@ -90,6 +78,8 @@ public struct RegistryCreated has copy, drop {
     chain: vector<u8>,
     policy: vector<u8>,
     nonce: vector<u8>,
+    pool: address,
+    roster: address,
 }
 
 /// A measurement was allowed (`allowed`) or is allowed no more.
@@ -116,58 +106,14 @@ public struct PolicyChanged has copy, drop { registry: ID, policy: vector<u8>, s
 
 public struct NonceRotated has copy, drop { registry: ID, nonce: vector<u8>, simulated: bool }
 
+/// From now on only proposals change the cluster's settings.
+public struct HandedOver has copy, drop { registry: ID, simulated: bool }
+
 public struct RegistryMigrated has copy, drop { registry: ID, from: u64, to: u64, simulated: bool }
 
 fun init(ctx: &mut TxContext) {
     transfer::transfer(AdminCap { id: object::new(ctx) }, ctx.sender());
     transfer::transfer(RevokerCap { id: object::new(ctx) }, ctx.sender());
-}
-
-/// Creates and shares the registry of a cluster with one allowed measurement.
-public fun create(
-    _: &AdminCap,
-    simulated: bool,
-    chain: vector<u8>,
-    policy: vector<u8>,
-    pcr0: vector<u8>,
-    pcr1: vector<u8>,
-    pcr2: vector<u8>,
-    registration_ttl_ms: u64,
-    document_age_ms: u64,
-    batch_age_ms: u64,
-    future_skew_ms: u64,
-    ctx: &mut TxContext,
-) {
-    assert!(chain.length() == DIGEST_LENGTH, EDigestLength);
-    assert!(policy.length() == DIGEST_LENGTH, EDigestLength);
-    let id = object::new(ctx);
-    let mut registry = Registry {
-        id,
-        version: VERSION,
-        simulated,
-        chain,
-        policy,
-        measurements: vector[],
-        next_measurement: 1,
-        limits: limits(registration_ttl_ms, document_age_ms, batch_age_ms, future_skew_ms),
-        nonce: vector[],
-        sequence: 0,
-        head: x"0000000000000000000000000000000000000000000000000000000000000000",
-        log_sequence: 0,
-    };
-    // The object id is derived from the digest of this very transaction: nobody could have attested for it before.
-    let mut seed = bcs::to_bytes(&object::id_address(&registry));
-    seed.append(registry.chain);
-    registry.nonce = hash::blake2b256(&seed);
-    event::emit(RegistryCreated {
-        registry: object::id(&registry),
-        simulated,
-        chain: registry.chain,
-        policy: registry.policy,
-        nonce: registry.nonce,
-    });
-    add_measurement(&mut registry, pcr0, pcr1, pcr2);
-    transfer::share_object(registry);
 }
 
 /// Allows one more enclave image; enclaves of the others stay current.
@@ -178,18 +124,14 @@ public fun allow_measurement(
     pcr1: vector<u8>,
     pcr2: vector<u8>,
 ) {
-    assert_version(registry);
+    assert_not_governed(registry);
     add_measurement(registry, pcr0, pcr1, pcr2);
 }
 
 /// Takes an image from the allowed set: its enclaves can anchor nothing from now on.
 public fun retire_measurement(_: &AdminCap, registry: &mut Registry, version: u64) {
-    assert_version(registry);
-    let index = measurement_index(registry, version);
-    let last = registry.measurements.length() - 1;
-    registry.measurements.swap(index, last);
-    let measurement = registry.measurements.pop_back();
-    emit_measurement(registry, &measurement, false);
+    assert_not_governed(registry);
+    remove_measurement(registry, version);
 }
 
 /// Changes the time limits; registrations that exist keep their expiry.
@@ -201,40 +143,53 @@ public fun set_limits(
     batch_age_ms: u64,
     future_skew_ms: u64,
 ) {
-    assert_version(registry);
-    registry.limits = limits(registration_ttl_ms, document_age_ms, batch_age_ms, future_skew_ms);
-    event::emit(LimitsChanged {
-        registry: object::id(registry),
-        registration_ttl_ms,
-        document_age_ms,
-        batch_age_ms,
-        future_skew_ms,
-        simulated: registry.simulated,
-    });
+    assert_not_governed(registry);
+    change_limits(registry, limits(registration_ttl_ms, document_age_ms, batch_age_ms, future_skew_ms));
 }
 
 /// Changes the policy that enclaves registered from now on must have attested.
 public fun set_policy(_: &AdminCap, registry: &mut Registry, policy: vector<u8>) {
-    assert_version(registry);
-    assert!(policy.length() == DIGEST_LENGTH, EDigestLength);
-    registry.policy = policy;
-    event::emit(PolicyChanged { registry: object::id(registry), policy, simulated: registry.simulated });
+    assert_not_governed(registry);
+    change_policy(registry, policy);
+}
+
+/// Gives up the AdminCap's say over this cluster's settings, for good.
+public fun hand_over(_: &AdminCap, registry: &mut Registry) {
+    assert_not_governed(registry);
+    registry.governed = true;
+    event::emit(HandedOver { registry: object::id(registry), simulated: registry.simulated });
 }
 
 /// Brings a registry written by an older version of this package up to this one.
 public fun migrate(_: &AdminCap, registry: &mut Registry) {
     let from = registry.version;
-    assert!(from < VERSION, EAlreadyMigrated);
-    registry.version = VERSION;
+    assert!(from < version::current(), EAlreadyMigrated);
+    registry.version = version::current();
     event::emit(RegistryMigrated {
         registry: object::id(registry),
         from,
-        to: VERSION,
+        to: registry.version,
         simulated: registry.simulated,
     });
 }
 
+/// Time limits. Aborts where one is zero or longer than a year.
+public fun limits(
+    registration_ttl_ms: u64,
+    document_age_ms: u64,
+    batch_age_ms: u64,
+    future_skew_ms: u64,
+): Limits {
+    assert_limit(registration_ttl_ms);
+    assert_limit(document_age_ms);
+    assert_limit(batch_age_ms);
+    assert_limit(future_skew_ms);
+    Limits { registration_ttl_ms, document_age_ms, batch_age_ms, future_skew_ms }
+}
+
 public fun is_simulated(registry: &Registry): bool { registry.simulated }
+
+public fun is_governed(registry: &Registry): bool { registry.governed }
 
 public fun chain(registry: &Registry): vector<u8> { registry.chain }
 
@@ -271,31 +226,116 @@ public fun measurement_of(
     pcr1: &vector<u8>,
     pcr2: &vector<u8>,
 ): u64 {
-    let mut i = 0;
-    while (i < registry.measurements.length()) {
-        let measurement = &registry.measurements[i];
-        if (&measurement.pcr0 == pcr0 && &measurement.pcr1 == pcr1 && &measurement.pcr2 == pcr2) {
-            return measurement.version
-        };
-        i = i + 1;
-    };
-    0
+    registry.measurements.number_of(pcr0, pcr1, pcr2)
 }
 
 /// Whether the measurement with this number is allowed now.
-public fun is_allowed(registry: &Registry, version: u64): bool {
-    let mut i = 0;
-    while (i < registry.measurements.length()) {
-        if (registry.measurements[i].version == version) return true;
-        i = i + 1;
+public fun is_allowed(registry: &Registry, version: u64): bool { registry.measurements.contains(version) }
+
+/// A registry without its pool and roster, which need its id: `share` completes it.
+public(package) fun new(
+    simulated: bool,
+    chain: vector<u8>,
+    policy: vector<u8>,
+    limits: Limits,
+    ctx: &mut TxContext,
+): Registry {
+    assert!(chain.length() == DIGEST_LENGTH, EDigestLength);
+    assert!(policy.length() == DIGEST_LENGTH, EDigestLength);
+    let id = object::new(ctx);
+    let mut registry = Registry {
+        id,
+        version: version::current(),
+        simulated,
+        governed: false,
+        chain,
+        policy,
+        measurements: measurements::none(),
+        limits,
+        nonce: vector[],
+        sequence: 0,
+        head: x"0000000000000000000000000000000000000000000000000000000000000000",
+        log_sequence: 0,
+        pool: @0x0,
+        roster: @0x0,
     };
-    false
+    // The object id is derived from the digest of this very transaction: nobody could have attested for it before.
+    let mut seed = bcs::to_bytes(&object::id_address(&registry));
+    seed.append(registry.chain);
+    registry.nonce = hash::blake2b256(&seed);
+    registry
 }
 
-public(package) fun current_version(): u64 { VERSION }
+/// Completes a new registry with one allowed measurement and shares it.
+public(package) fun share(
+    mut registry: Registry,
+    pool: address,
+    roster: address,
+    pcr0: vector<u8>,
+    pcr1: vector<u8>,
+    pcr2: vector<u8>,
+) {
+    registry.pool = pool;
+    registry.roster = roster;
+    event::emit(RegistryCreated {
+        registry: object::id(&registry),
+        simulated: registry.simulated,
+        chain: registry.chain,
+        policy: registry.policy,
+        nonce: registry.nonce,
+        pool,
+        roster,
+    });
+    add_measurement(&mut registry, pcr0, pcr1, pcr2);
+    transfer::share_object(registry);
+}
 
 public(package) fun assert_version(registry: &Registry) {
-    assert!(registry.version == VERSION, EWrongVersion);
+    assert!(registry.version == version::current(), EWrongVersion);
+}
+
+/// Aborts where the AdminCap has no say any more.
+public(package) fun assert_not_governed(registry: &Registry) {
+    assert_version(registry);
+    assert!(!registry.governed, EGoverned);
+}
+
+/// Aborts where the stakers have no say yet: a little stake in a young pool must not be worth a cluster.
+public(package) fun assert_governed(registry: &Registry) {
+    assert_version(registry);
+    assert!(registry.governed, ENotGoverned);
+}
+
+public(package) fun add_measurement(registry: &mut Registry, pcr0: vector<u8>, pcr1: vector<u8>, pcr2: vector<u8>) {
+    assert_version(registry);
+    let measurement = registry.measurements.allow(pcr0, pcr1, pcr2);
+    emit_measurement(registry, &measurement, true);
+}
+
+public(package) fun remove_measurement(registry: &mut Registry, version: u64) {
+    assert_version(registry);
+    let measurement = registry.measurements.retire(version);
+    emit_measurement(registry, &measurement, false);
+}
+
+public(package) fun change_limits(registry: &mut Registry, limits: Limits) {
+    assert_version(registry);
+    registry.limits = limits;
+    event::emit(LimitsChanged {
+        registry: object::id(registry),
+        registration_ttl_ms: limits.registration_ttl_ms,
+        document_age_ms: limits.document_age_ms,
+        batch_age_ms: limits.batch_age_ms,
+        future_skew_ms: limits.future_skew_ms,
+        simulated: registry.simulated,
+    });
+}
+
+public(package) fun change_policy(registry: &mut Registry, policy: vector<u8>) {
+    assert_version(registry);
+    assert!(policy.length() == DIGEST_LENGTH, EDigestLength);
+    registry.policy = policy;
+    event::emit(PolicyChanged { registry: object::id(registry), policy, simulated: registry.simulated });
 }
 
 /// The next nonce is h(nonce || public key): known to nobody before this registration is final.
@@ -316,57 +356,18 @@ public(package) fun advance(registry: &mut Registry, head: vector<u8>, log_seque
     registry.log_sequence = log_sequence;
 }
 
-fun limits(registration_ttl_ms: u64, document_age_ms: u64, batch_age_ms: u64, future_skew_ms: u64): Limits {
-    assert_limit(registration_ttl_ms);
-    assert_limit(document_age_ms);
-    assert_limit(batch_age_ms);
-    assert_limit(future_skew_ms);
-    Limits { registration_ttl_ms, document_age_ms, batch_age_ms, future_skew_ms }
-}
-
 fun assert_limit(limit_ms: u64) {
     assert!(limit_ms > 0 && limit_ms <= MAX_LIMIT_MS, EInvalidLimit);
-}
-
-fun add_measurement(registry: &mut Registry, pcr0: vector<u8>, pcr1: vector<u8>, pcr2: vector<u8>) {
-    assert_pcr(&pcr0);
-    assert_pcr(&pcr1);
-    assert_pcr(&pcr2);
-    assert!(registry.measurements.length() < MAX_MEASUREMENTS, ETooManyMeasurements);
-    assert!(measurement_of(registry, &pcr0, &pcr1, &pcr2) == 0, EMeasurementExists);
-    let measurement = Measurement { version: registry.next_measurement, pcr0, pcr1, pcr2 };
-    registry.next_measurement = registry.next_measurement + 1;
-    registry.measurements.push_back(measurement);
-    emit_measurement(registry, &measurement, true);
 }
 
 fun emit_measurement(registry: &Registry, measurement: &Measurement, allowed: bool) {
     event::emit(MeasurementsChanged {
         registry: object::id(registry),
-        version: measurement.version,
-        pcr0: measurement.pcr0,
-        pcr1: measurement.pcr1,
-        pcr2: measurement.pcr2,
+        version: measurement.version(),
+        pcr0: measurement.pcr0(),
+        pcr1: measurement.pcr1(),
+        pcr2: measurement.pcr2(),
         allowed,
         simulated: registry.simulated,
     });
-}
-
-fun assert_pcr(pcr: &vector<u8>) {
-    assert!(pcr.length() == PCR_LENGTH, EPcrLength);
-    let mut i = 0;
-    while (i < PCR_LENGTH) {
-        if (pcr[i] != 0) return;
-        i = i + 1;
-    };
-    abort EZeroPcr
-}
-
-fun measurement_index(registry: &Registry, version: u64): u64 {
-    let mut i = 0;
-    while (i < registry.measurements.length()) {
-        if (registry.measurements[i].version == version) return i;
-        i = i + 1;
-    };
-    abort EUnknownMeasurement
 }

@@ -102,7 +102,7 @@ async def test_pysui_calls_our_package_and_is_told_where_it_aborts(
             return result.result_data
 
         registered = await call(
-            "enclaves::register_simulated", publication.admin_cap, registry.address,
+            "enclaves::register_simulated", publication.admin_cap, registry.address, registry.pool,
             list(key.public_key().public_bytes_raw()), *(list(pcr) for pcr in PCRS), list(registry.nonce), [5] * 32,
             "0x6",
         )  # fmt: skip
@@ -171,7 +171,7 @@ async def test_kill_9_in_the_middle_leaves_a_whole_number_of_transactions(
     async def spend(ledger: Ledger, address: str) -> None:
         for number in range(1, 1_000):
             digest = hashlib.blake2b(number.to_bytes(8, "little"), digest_size=32).digest()
-            command = calls.set_policy(ledger.package or "", await ledger._cap("AdminCap"), address, digest)
+            command = calls.set_policy(ledger.package or "", await ledger.capability("AdminCap"), address, digest)
             transaction = await ledger.build(command)
             sent.append(transaction)
             effects[transaction.digest] = await ledger.submit(transaction)

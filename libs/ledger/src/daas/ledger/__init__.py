@@ -12,7 +12,8 @@ from daas.ledger.errors import (
     RpcUnavailable,
     StaleObject,
 )
-from daas.ledger.events import Anchored, EnclaveRegistered, EnclaveRevoked, Event, NonceRotated, RegistryCreated
+from daas.ledger.event import Event
+from daas.ledger.events import Anchored, EnclaveRegistered, EnclaveRevoked, NonceRotated, RegistryCreated
 from daas.ledger.models import (
     Effects,
     Enclave,

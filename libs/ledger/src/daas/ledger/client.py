@@ -1,132 +1,51 @@
-"""The ledger as typed Python calls: publish, create a registry, register enclaves, anchor batches, read what happened.
+"""The ledger as typed Python calls: publish, create a cluster, register enclaves, anchor batches, administer."""
 
-One transaction at a time per client: each takes the gas coin as its predecessor left it, which is what keeps an anchor
-at one call of the node. Build and send are separate steps, so that a caller can keep the signed bytes first.
-"""
-
-import asyncio
 from collections.abc import Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from daas.common.bcs import Reader
 from daas.common.errors import DecodeError, InvalidInput
 from daas.ledger import calls
 from daas.ledger.address import normal_address, parse_type
-from daas.ledger.errors import MissingPackage, MissingSigner, NoSuchObject, RpcError
-from daas.ledger.events import Event, RegistryCreated
-from daas.ledger.layout import decode_struct
-from daas.ledger.models import (
-    Effects,
-    Enclave,
-    Limits,
-    Publication,
-    Registry,
-    SignedBatch,
-    SignedTransaction,
-)
-from daas.ledger.objects import ObjectCache
+from daas.ledger.cluster import STAKED, Parameters
+from daas.ledger.connection import CALL_BUDGET_MIST, DEFAULT_TIMEOUT_MS, Connection
+from daas.ledger.errors import NoSuchObject
+from daas.ledger.events import RegistryCreated
+from daas.ledger.governance import Governance
+from daas.ledger.models import Effects, Enclave, Limits, Publication, Registry, SignedBatch, SignedTransaction
+from daas.ledger.nodes import Nodes
 from daas.ledger.package import MovePackage, committed_package
+from daas.ledger.policies import Policies
 from daas.ledger.signer import Signer
-from daas.ledger.transaction import (
-    Command,
-    GasPayment,
-    Publish,
-    Result,
-    TransferObjects,
-    encode_transaction,
-    object_ids,
-    sign_transaction,
-)
+from daas.ledger.staking import Staking
+from daas.ledger.transaction import Publish, Result, TransferObjects
 
 if TYPE_CHECKING:
     from daas.ledger._pysui import FullNode
 
+__all__ = ["CALL_BUDGET_MIST", "DEFAULT_TIMEOUT_MS", "MAX_BATCHES", "PUBLISH_BUDGET_MIST", "Ledger"]
 
-DEFAULT_TIMEOUT_MS = 10_000
-#: Budgets in MIST: several times what a call costs by the published schedule (1,000 units at 1,000 MIST, and 7,600 MIST
-#: per byte of every object written, most of it given back).
-CALL_BUDGET_MIST = 100_000_000
-PUBLISH_BUDGET_MIST = 500_000_000
+#: The package has some 30 kB, at 7,600 MIST a byte.
+PUBLISH_BUDGET_MIST = 1_000_000_000
 #: Batches in one transaction: far below the protocol's limits on size (128 KiB) and commands (1,024).
 MAX_BATCHES = 64
 _PACKAGE_TYPE = "package"
 
 
-class Ledger:
-    """A connection to a full node, for one account and one Move package. Use `connect`."""
+class Ledger(Connection):
+    """A connection to a full node, for one account and one Move package. Use `connect`.
+
+    Attributes:
+        staking, nodes, policies, governance: the calls and reads of those parts of the package.
+    """
 
     def __init__(self, node: "FullNode", chain: bytes, signer: Signer | None, package: str | None) -> None:
-        self._node = node
-        self._chain = chain
-        self._signer = signer
-        self._package = normal_address(package) if package else None
-        self._lock = asyncio.Lock()
-        self._objects = ObjectCache(node)
-
-    @classmethod
-    async def connect(
-        cls,
-        url: str,
-        signer: Signer | None = None,
-        *,
-        package: str | None = None,
-        timeout_ms: int = DEFAULT_TIMEOUT_MS,
-    ) -> Self:
-        """Connects to a full node: `http://` is plaintext, `https://` TLS.
-
-        Args:
-            url: `http[s]://host[:port]`.
-            signer: who pays; without one the client can only read and resend.
-            package: address of the published package; learned from the first registry or enclave that is read.
-            timeout_ms: deadline of each call.
-
-        Raises:
-            RpcError: the node is away or is no Sui full node.
-            ConfigurationError: `ledger-url`.
-        """
-        from daas.ledger._pysui import FullNode  # noqa: PLC0415 - 35 MB that only a connection needs
-
-        node = FullNode(url, timeout_ms)
-        try:
-            chain = await node.chain_digest()
-        except BaseException:
-            node.close()
-            raise
-        return cls(node, chain, signer, package)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Closes the connection."""
-        self._node.close()
-
-    @property
-    def package(self) -> str | None:
-        """Address of the Move package, once it is known."""
-        return self._package
-
-    @property
-    def address(self) -> str:
-        """The signer's address."""
-        return self._required_signer().address
-
-    @property
-    def rpc_calls(self) -> int:
-        """How many calls of the node this client has made."""
-        return self._node.calls
-
-    async def chain_digest(self) -> bytes:
-        """Digest of the chain's genesis checkpoint, 32 bytes: what batches carry as `chain`."""
-        return self._chain
-
-    # Reading.
+        super().__init__(node, chain, signer, package)
+        self._places: dict[str, tuple[str, str]] = {}
+        self.staking = Staking(self)
+        self.nodes = Nodes(self)
+        self.policies = Policies(self)
+        self.governance = Governance(self)
 
     async def registry(self, address: str) -> Registry:
         """The registry as it is now.
@@ -134,7 +53,9 @@ class Ledger:
         Raises:
             NoSuchObject: there is none, or it is something else.
         """
-        return decode_struct(Registry, await self._contents(address, "registry", "Registry"))
+        registry = await self.read(Registry, address, "registry", "Registry")
+        self._places[registry.address] = (registry.pool, registry.roster)
+        return registry
 
     async def enclave(self, address: str) -> Enclave:
         """A registration as it is now.
@@ -142,31 +63,21 @@ class Ledger:
         Raises:
             NoSuchObject: there is none, or it is something else.
         """
-        return decode_struct(Enclave, await self._contents(address, "enclaves", "Enclave"))
+        return await self.read(Enclave, address, "enclaves", "Enclave")
 
-    async def transaction(self, digest: str) -> Effects | None:
-        """What a transaction did; None where the node knows of none with this digest."""
-        return await self._node.transaction(digest, self._package)
-
-    async def events(self, digest: str) -> tuple[Event, ...]:
-        """The events of a transaction, typed.
-
-        Raises:
-            NoSuchObject: the node knows of no such transaction.
-        """
-        effects = await self.transaction(digest)
-        if effects is None:
-            raise NoSuchObject(f"the node knows of no transaction {digest}", reason="transaction-missing")
-        return effects.events
+    async def places(self, registry: str) -> tuple[str, str]:
+        """Object ids of a registry's StakePool and Roster, which never change."""
+        registry = normal_address(registry)
+        if registry not in self._places:
+            await self.registry(registry)
+        return self._places[registry]
 
     async def verify_inclusion(self, root: bytes, leaf: bytes, index: int, count: int, path: Sequence[bytes]) -> bool:
         """What the package on the chain says about an inclusion proof; `daas.common.merkle.verify` says it locally."""
         call = calls.verify_inclusion(
-            self._required_package(), root=root, leaf=leaf, index=index, count=count, path=tuple(path)
+            self.required_package(), root=root, leaf=leaf, index=index, count=count, path=tuple(path)
         )
-        sender = self._signer.address if self._signer else "0x" + "0" * 64
-        gas = GasPayment((), await self._objects.gas_price(), CALL_BUDGET_MIST)
-        (value,) = await self._node.view(encode_transaction([call], {}, sender, gas), self._package)
+        (value,) = await self.view(call)
         reader = Reader(value)
         answer = reader.boolean()
         reader.end()
@@ -197,26 +108,37 @@ class Ledger:
         )
 
     async def create_registry(
-        self, *, simulated: bool, policy: bytes, pcrs: calls.Pcrs, limits: Limits | None = None
+        self,
+        *,
+        simulated: bool,
+        policy: bytes,
+        pcrs: calls.Pcrs,
+        limits: Limits | None = None,
+        parameters: Parameters | None = None,
     ) -> Registry:
-        """Creates a cluster's registry for this chain with one allowed measurement.
+        """Creates a cluster for this chain: its registry with one allowed measurement, its stake pool and its roster.
 
         Args:
             simulated: enclaves will be stand-ins; can never be changed.
             policy: digest that enclaves must attest, 32 bytes.
             pcrs: PCR0 to PCR2, 48 bytes each, none all zero.
             limits: time limits; by default those of `Limits`.
+            parameters: what it asks of stake; by default nothing where it is simulated, else `STAKED`.
+
+        Raises:
+            MoveAbortError: `EStakeRequired`, for example: only a simulated cluster may ask no stake of operators.
         """
-        call = calls.create_registry(
-            self._required_package(),
-            await self._cap("AdminCap"),
+        commands = calls.create_registry(
+            self.required_package(),
+            await self.capability("AdminCap"),
             simulated=simulated,
             chain=self._chain,
             policy=policy,
             pcrs=pcrs,
             limits=limits or Limits(),
+            parameters=parameters or (Parameters() if simulated else STAKED),
         )
-        effects = await self.run(call)
+        effects = await self.run(*commands)
         return await self.registry(effects.only(RegistryCreated).registry)
 
     async def register_enclave(self, registry: str, document: bytes) -> Effects:
@@ -236,30 +158,64 @@ class Ledger:
 
     async def revoke(self, enclave: str) -> Effects:
         """Ends a registration for good; needs the RevokerCap. Does nothing where it is revoked already."""
-        package = self._required_package()
-        return await self.run(calls.revoke(package, await self._cap("RevokerCap"), normal_address(enclave)))
+        package = self.required_package()
+        return await self.run(calls.revoke(package, await self.capability("RevokerCap"), normal_address(enclave)))
+
+    async def retire(self, enclave: str) -> Effects:
+        """Ends a registration of the signer's own."""
+        return await self.run(calls.retire(self.required_package(), normal_address(enclave)))
+
+    async def report_equivocation(self, registry: str, first: SignedBatch, second: SignedBatch) -> Effects:
+        """Reports two batches that one key has signed with one number: ends its registration and slashes its operator.
+
+        The signer gets the reporter's share. `effects.only(EquivocationReported)` says what it was worth.
+        """
+        pool, _ = await self.places(registry)
+        package, enclave = self.required_package(), normal_address(first.enclave)
+        call = calls.report_equivocation(
+            package, normal_address(registry), pool, enclave=enclave, first=first, second=second
+        )
+        return await self.run(call)
+
+    async def hand_over(self, registry: str) -> Effects:
+        """Gives up the AdminCap's say over this cluster's settings, for good: only proposals change them after this."""
+        cap = await self.capability("AdminCap")
+        return await self.run(calls.hand_over(self.required_package(), cap, normal_address(registry)))
+
+    async def migrate(self, address: str) -> Effects:
+        """Brings an object that an older version of the package wrote up to the present one; needs the AdminCap.
+
+        Raises:
+            NoSuchObject: there is none, or it has no version.
+        """
+        address = normal_address(address)
+        item = await self._node.object(address)
+        kind = parse_type(item.object_type) if item is not None and "::" in item.object_type else None
+        cap = await self.capability("AdminCap")
+        call = calls.migrate(self.required_package(), cap, address, kind.module, kind.name) if kind else None
+        if call is None:
+            raise NoSuchObject(f"object {address} is nothing that can be migrated", reason="object-type")
+        return await self.run(call)
 
     async def allow_measurement(self, registry: str, pcrs: calls.Pcrs) -> Effects:
         """Allows one more enclave image; needs the AdminCap."""
-        cap = await self._cap("AdminCap")
-        return await self.run(calls.allow_measurement(self._required_package(), cap, normal_address(registry), pcrs))
+        cap = await self.capability("AdminCap")
+        return await self.run(calls.allow_measurement(self.required_package(), cap, normal_address(registry), pcrs))
 
     async def retire_measurement(self, registry: str, version: int) -> Effects:
         """Ends the right of one image's enclaves to anchor; needs the AdminCap."""
-        cap = await self._cap("AdminCap")
-        return await self.run(
-            calls.retire_measurement(self._required_package(), cap, normal_address(registry), version)
-        )
+        cap = await self.capability("AdminCap")
+        return await self.run(calls.retire_measurement(self.required_package(), cap, normal_address(registry), version))
 
     async def set_limits(self, registry: str, limits: Limits) -> Effects:
         """Changes the registry's time limits; needs the AdminCap."""
-        cap = await self._cap("AdminCap")
-        return await self.run(calls.set_limits(self._required_package(), cap, normal_address(registry), limits))
+        cap = await self.capability("AdminCap")
+        return await self.run(calls.set_limits(self.required_package(), cap, normal_address(registry), limits))
 
     async def set_policy(self, registry: str, policy: bytes) -> Effects:
         """Changes the policy that enclaves must attest, 32 bytes; needs the AdminCap."""
-        cap = await self._cap("AdminCap")
-        return await self.run(calls.set_policy(self._required_package(), cap, normal_address(registry), policy))
+        cap = await self.capability("AdminCap")
+        return await self.run(calls.set_policy(self.required_package(), cap, normal_address(registry), policy))
 
     # Building and sending apart.
 
@@ -273,13 +229,14 @@ class Ledger:
         """
         if not 0 < len(batches) <= MAX_BATCHES:
             raise InvalidInput(f"1 to {MAX_BATCHES} batches per transaction, not {len(batches)}", reason="batch-count")
-        package = self._required_package()
+        package = self.required_package()
         return await self.build(*(calls.anchor(package, batch) for batch in batches))
 
     async def build_register(self, registry: str, document: bytes) -> SignedTransaction:
         """The transaction that registers the key in a Nitro attestation document."""
-        package = self._required_package()
-        return await self.build(calls.load_document(document), calls.register(package, normal_address(registry), 0))
+        pool, _ = await self.places(registry)
+        call = calls.register(self.required_package(), normal_address(registry), pool, 0)
+        return await self.build(calls.load_document(document), call)
 
     async def build_register_simulated(
         self, registry: str, *, public_key: bytes, pcrs: calls.Pcrs, nonce: bytes, document_digest: bytes
@@ -293,77 +250,15 @@ class Ledger:
             nonce: the nonce in the document, which must still be the registry's: one document registers once.
             document_digest: blake2b-256 of the document.
         """
+        pool, _ = await self.places(registry)
         call = calls.register_simulated(
-            self._required_package(),
-            await self._cap("AdminCap"),
+            self.required_package(),
+            await self.capability("AdminCap"),
             normal_address(registry),
+            pool,
             public_key=public_key,
             pcrs=pcrs,
             nonce=nonce,
             document_digest=document_digest,
         )
         return await self.build(call)
-
-    async def build(self, *commands: Command, budget_mist: int = CALL_BUDGET_MIST) -> SignedTransaction:
-        """Any transaction of this package's calls, signed."""
-        signer = self._required_signer()
-        references = {object_id: await self._objects.reference(object_id) for object_id in object_ids(commands)}
-        gas = await self._objects.gas(signer.address, budget_mist)
-        return sign_transaction(encode_transaction(commands, references, signer.address, gas), signer)
-
-    async def submit(self, transaction: SignedTransaction) -> Effects:
-        """Sends a transaction and waits until it is final. Sending the same one again gives the same answer.
-
-        Raises:
-            MoveAbortError: the package refused; final, the error carries the effects.
-            ExecutionError: it failed in another way; final.
-            RpcUnavailable: its fate is unknown: send the same bytes again.
-            StaleObject, RpcRefused: the node will not take it; ask `transaction(digest)` before building another.
-        """
-        try:
-            effects = await self._node.execute(transaction, self._package)
-        except (RpcError, DecodeError):
-            self._objects.forget()
-            raise
-        self._objects.follow(effects)
-        if effects.failure is not None:
-            raise effects.failure
-        return effects
-
-    async def run(self, *commands: Command, budget_mist: int = CALL_BUDGET_MIST) -> Effects:
-        """Builds and submits, one at a time per client."""
-        async with self._lock:
-            return await self.submit(await self.build(*commands, budget_mist=budget_mist))
-
-    # What must be known before a call can be made.
-
-    def _required_signer(self) -> Signer:
-        if self._signer is None:
-            raise MissingSigner("this client was connected without a signer", reason="signer-missing")
-        return self._signer
-
-    def _required_package(self) -> str:
-        if self._package is None:
-            raise MissingPackage(
-                "the package's address is not known: name it in `connect`, or read the registry first",
-                reason="package-unknown",
-            )
-        return self._package
-
-    async def _contents(self, address: str, module: str, name: str) -> bytes:
-        address = normal_address(address)
-        item = await self._node.object(address)
-        if item is None:
-            raise NoSuchObject(f"no object {address}", reason="object-missing")
-        found = parse_type(item.object_type) if "::" in item.object_type else None
-        if found is None or found[1:] != (module, name) or self._package not in {None, found.package}:
-            raise NoSuchObject(
-                f"object {address} is a {item.object_type or 'package'}, not a {module}::{name}", reason="object-type"
-            )
-        self._package = found.package
-        self._objects.remember_shared(item)
-        return item.contents
-
-    async def _cap(self, name: str) -> str:
-        """The signer's capability of this name."""
-        return await self._objects.capability(self.address, f"{self._required_package()}::registry::{name}")

@@ -2,22 +2,11 @@
 
 from typing import TypeVar
 
-import msgspec
-
 from daas.common.errors import DecodeError
+from daas.ledger import cluster_events
 from daas.ledger.address import parse_type
+from daas.ledger.event import Event, UnknownEvent
 from daas.ledger.layout import U32, U64, Bool, Bytes, ObjectId, decode_struct
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """Anything that a transaction emitted."""
-
-
-class UnknownEvent(Event, frozen=True, kw_only=True):
-    """An event of another package, or of a newer version of ours: its type and its BCS, unread."""
-
-    event_type: str
-    contents: bytes
 
 
 class RegistryCreated(Event, frozen=True, kw_only=True):
@@ -28,6 +17,8 @@ class RegistryCreated(Event, frozen=True, kw_only=True):
     chain: Bytes
     policy: Bytes
     nonce: Bytes
+    pool: ObjectId
+    roster: ObjectId
 
 
 class MeasurementsChanged(Event, frozen=True, kw_only=True):
@@ -66,6 +57,13 @@ class NonceRotated(Event, frozen=True, kw_only=True):
 
     registry: ObjectId
     nonce: Bytes
+    simulated: Bool
+
+
+class HandedOver(Event, frozen=True, kw_only=True):
+    """From now on only accepted proposals change the cluster's settings."""
+
+    registry: ObjectId
     simulated: Bool
 
 
@@ -130,6 +128,21 @@ class Anchored(Event, frozen=True, kw_only=True):
     simulated: Bool
 
 
+class EquivocationReported(Event, frozen=True, kw_only=True):
+    """One key has signed two different batches with one number; its operator was slashed."""
+
+    registry: ObjectId
+    enclave: ObjectId
+    public_key: Bytes
+    operator: ObjectId
+    reporter: ObjectId
+    sequence: U64
+    first_digest: Bytes
+    second_digest: Bytes
+    slashed_mist: U64
+    simulated: Bool
+
+
 E = TypeVar("E", bound=Event)
 
 _TYPES: dict[tuple[str, str], type[Event]] = {
@@ -138,11 +151,14 @@ _TYPES: dict[tuple[str, str], type[Event]] = {
     ("registry", "LimitsChanged"): LimitsChanged,
     ("registry", "PolicyChanged"): PolicyChanged,
     ("registry", "NonceRotated"): NonceRotated,
+    ("registry", "HandedOver"): HandedOver,
     ("registry", "RegistryMigrated"): RegistryMigrated,
     ("enclaves", "EnclaveRegistered"): EnclaveRegistered,
     ("enclaves", "EnclaveRevoked"): EnclaveRevoked,
     ("enclaves", "EnclaveMigrated"): EnclaveMigrated,
     ("placement", "Anchored"): Anchored,
+    ("placement", "EquivocationReported"): EquivocationReported,
+    **cluster_events.TYPES,
 }
 
 

@@ -10,6 +10,7 @@ from daas.ledger.address import format_address
 
 #: Object id or address: 32 bytes of BCS, "0x" and 64 hex digits in Python.
 ObjectId = Annotated[str, "id"]
+U8 = Annotated[int, "u8"]
 U32 = Annotated[int, "u32"]
 U64 = Annotated[int, "u64"]
 Bytes = Annotated[bytes, "bytes"]
@@ -29,6 +30,8 @@ def _read(hint: Any, reader: Reader) -> Any:
         code = get_args(hint)[1]
         if code == "id":
             return format_address(reader.address())
+        if code == "u8":
+            return reader.u8()
         return {"u32": reader.u32, "u64": reader.u64, "bytes": reader.bytes_, "bool": reader.boolean}[code]()
     if get_origin(hint) is tuple:
         element = get_args(hint)[0]

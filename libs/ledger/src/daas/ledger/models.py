@@ -6,7 +6,7 @@ import msgspec
 
 from daas.common.messages import Header
 from daas.ledger.errors import ExecutionError, NoSuchObject
-from daas.ledger.events import Event
+from daas.ledger.event import Event
 from daas.ledger.layout import U64, Bool, Bytes, ObjectId
 
 E = TypeVar("E", bound=Event)
@@ -42,15 +42,18 @@ class Registry(msgspec.Struct, frozen=True, kw_only=True):
     """The shared object of one cluster, as of the moment it was read.
 
     Attributes:
+        governed: whether the AdminCap has given up its say, so that only accepted proposals change the settings.
         policy: digest that enclaves must attest.
         nonce: what the next attestation document must carry, 32 bytes.
         sequence, head: number and payload digest of the newest anchored batch; 0 and 32 zero bytes before the first.
         log_sequence: last log entry folded by that batch.
+        pool, roster: object ids of the cluster's StakePool and Roster.
     """
 
     address: ObjectId
     version: U64
     simulated: Bool
+    governed: Bool
     chain: Bytes
     policy: Bytes
     measurements: tuple[Measurement, ...]
@@ -60,6 +63,8 @@ class Registry(msgspec.Struct, frozen=True, kw_only=True):
     sequence: U64
     head: Bytes
     log_sequence: U64
+    pool: ObjectId
+    roster: ObjectId
 
 
 class Enclave(msgspec.Struct, frozen=True, kw_only=True):

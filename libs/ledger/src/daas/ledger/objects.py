@@ -35,6 +35,7 @@ class ObjectCache:
         self._caps: dict[str, str] = {}
         self._coins: list[LedgerObject] = []
         self._price: tuple[float, int] | None = None
+        self._spent_mist = 0
 
     def remember_shared(self, item: LedgerObject) -> None:
         """An object that was read anyway needs no second look."""
@@ -85,14 +86,15 @@ class ObjectCache:
             self._price = (now + _GAS_PRICE_TTL_S, await self._node.gas_price())
         return self._price[1]
 
-    async def gas(self, owner: str, budget_mist: int) -> GasPayment:
-        """As few coins as cover the budget, largest first; the first one is what remains afterwards.
+    async def gas(self, owner: str, budget_mist: int, spent_mist: int = 0) -> GasPayment:
+        """As few coins as cover the budget and what is spent, largest first; the first one is what remains afterwards.
 
         Raises:
             NoGas: `no-gas`.
         """
-        if sum(coin.balance for coin in self._coins) < budget_mist:
-            self._coins = await self._select_coins(owner, budget_mist)
+        self._spent_mist = spent_mist
+        if sum(coin.balance for coin in self._coins) < budget_mist + spent_mist:
+            self._coins = await self._select_coins(owner, budget_mist + spent_mist)
         references = tuple(coin.reference for coin in self._coins)
         return GasPayment(references, await self.gas_price(), budget_mist)
 
@@ -104,7 +106,7 @@ class ObjectCache:
             total += coin.balance
             if total >= budget_mist:
                 return coins[:used]
-        raise NoGas(f"{owner} has {total} MIST in {len(coins)} coins, the budget is {budget_mist}", reason="no-gas")
+        raise NoGas(f"{owner} has {total} MIST in {len(coins)} coins, it takes {budget_mist}", reason="no-gas")
 
     def follow(self, effects: Effects) -> None:
         """Takes over the versions that a transaction left, failed or not."""
@@ -125,6 +127,8 @@ class ObjectCache:
             self._coins = []
             return
         balance = sum(coin.balance for coin in self._coins) - effects.gas_mist
+        if effects.succeeded:
+            balance -= self._spent_mist
         self._coins = [msgspec.structs.replace(self._coins[0], reference=left.reference, balance=balance)]
 
     def forget(self) -> None:

@@ -38,7 +38,11 @@ class Result(msgspec.Struct, frozen=True):
     command: int
 
 
-Argument = Pure | Object | Result
+class GasCoin(msgspec.Struct, frozen=True):
+    """The coin that pays for the transaction, after the budget has been set aside."""
+
+
+Argument = Pure | Object | Result | GasCoin
 
 
 class MoveCall(msgspec.Struct, frozen=True):
@@ -57,6 +61,13 @@ class Publish(msgspec.Struct, frozen=True):
     dependencies: tuple[str, ...]
 
 
+class SplitCoins(msgspec.Struct, frozen=True):
+    """Takes new coins of these amounts (MIST) out of a coin; its results are the new coins."""
+
+    coin: Argument
+    amounts_mist: tuple[int, ...]
+
+
 class TransferObjects(msgspec.Struct, frozen=True):
     """Hands objects to an address."""
 
@@ -64,7 +75,7 @@ class TransferObjects(msgspec.Struct, frozen=True):
     recipient: str
 
 
-Command = MoveCall | Publish | TransferObjects
+Command = MoveCall | Publish | SplitCoins | TransferObjects
 Reference = ObjectReference | SharedReference
 
 
@@ -100,7 +111,9 @@ class _Inputs:
         return bcs.vector(bytes, self._encoded)
 
     def argument(self, argument: Argument) -> bytes:
-        """BCS of Argument: 1 input, 2 result."""
+        """BCS of Argument: 0 gas coin, 1 input, 2 result."""
+        if isinstance(argument, GasCoin):
+            return bcs.uleb128(0)
         if isinstance(argument, Result):
             return bcs.uleb128(2) + bcs.u16(argument.command)
         if isinstance(argument, Pure):
@@ -146,10 +159,22 @@ def _command(command: Command, argument: Callable[[Argument], bytes]) -> bytes:
             + bcs.uleb128(0)
             + bcs.vector(argument, command.arguments)
         )
+    if isinstance(command, SplitCoins):
+        amounts = [Pure(bcs.u64(amount)) for amount in command.amounts_mist]
+        return bcs.uleb128(2) + argument(command.coin) + bcs.vector(argument, amounts)
     if isinstance(command, TransferObjects):
         recipient = Pure(parse_address(command.recipient))
         return bcs.uleb128(1) + bcs.vector(argument, command.objects) + argument(recipient)
     return bcs.uleb128(4) + bcs.vector(bcs.bytes_, command.modules) + bcs.vector(parse_address, command.dependencies)
+
+
+def spent_mist(commands: Sequence[Command]) -> int:
+    """What the commands take out of the gas coin, beside gas."""
+    return sum(
+        sum(command.amounts_mist)
+        for command in commands
+        if isinstance(command, SplitCoins) and isinstance(command.coin, GasCoin)
+    )
 
 
 def encode_transaction(

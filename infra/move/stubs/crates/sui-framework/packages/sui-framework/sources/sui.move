@@ -8,6 +8,8 @@ module sui::object {
 
     public fun new(_ctx: &mut TxContext): UID { abort 0 }
 
+    public fun delete(_id: UID) { abort 0 }
+
     public fun id<T: key>(_obj: &T): ID { abort 0 }
 
     public fun id_address<T: key>(_obj: &T): address { abort 0 }
@@ -28,6 +30,8 @@ module sui::tx_context {
 module sui::transfer {
     public fun transfer<T: key>(_obj: T, _recipient: address) { abort 0 }
 
+    public fun public_transfer<T: key + store>(_obj: T, _recipient: address) { abort 0 }
+
     public fun share_object<T: key>(_obj: T) { abort 0 }
 }
 
@@ -47,6 +51,76 @@ module sui::hash {
 
 module sui::ed25519 {
     native public fun ed25519_verify(signature: &vector<u8>, public_key: &vector<u8>, msg: &vector<u8>): bool;
+}
+
+module sui::sui {
+    public struct SUI has drop {}
+}
+
+module sui::balance {
+    public struct Balance<phantom T> has store { value: u64 }
+
+    public fun value<T>(_self: &Balance<T>): u64 { abort 0 }
+
+    public fun zero<T>(): Balance<T> { abort 0 }
+
+    public fun join<T>(_self: &mut Balance<T>, _balance: Balance<T>): u64 { abort 0 }
+
+    public fun split<T>(_self: &mut Balance<T>, _value: u64): Balance<T> { abort 0 }
+}
+
+module sui::coin {
+    use sui::balance::Balance;
+
+    public struct Coin<phantom T> has key, store { id: UID, balance: Balance<T> }
+
+    public fun value<T>(_self: &Coin<T>): u64 { abort 0 }
+
+    public fun from_balance<T>(_balance: Balance<T>, _ctx: &mut TxContext): Coin<T> { abort 0 }
+
+    public fun into_balance<T>(_coin: Coin<T>): Balance<T> { abort 0 }
+
+    public fun destroy_zero<T>(_c: Coin<T>) { abort 0 }
+}
+
+module sui::table {
+    public struct Table<phantom K: copy + drop + store, phantom V: store> has key, store { id: UID, size: u64 }
+
+    public fun new<K: copy + drop + store, V: store>(_ctx: &mut TxContext): Table<K, V> { abort 0 }
+
+    public fun add<K: copy + drop + store, V: store>(_table: &mut Table<K, V>, _k: K, _v: V) { abort 0 }
+
+    #[syntax(index)]
+    public fun borrow<K: copy + drop + store, V: store>(_table: &Table<K, V>, _k: K): &V { abort 0 }
+
+    #[syntax(index)]
+    public fun borrow_mut<K: copy + drop + store, V: store>(_table: &mut Table<K, V>, _k: K): &mut V { abort 0 }
+
+    public fun remove<K: copy + drop + store, V: store>(_table: &mut Table<K, V>, _k: K): V { abort 0 }
+
+    public fun contains<K: copy + drop + store, V: store>(_table: &Table<K, V>, _k: K): bool { abort 0 }
+}
+
+module sui::dynamic_field {
+    public fun add<Name: copy + drop + store, Value: store>(_object: &mut UID, _name: Name, _value: Value) { abort 0 }
+
+    public fun exists_<Name: copy + drop + store>(_object: &UID, _name: Name): bool { abort 0 }
+}
+
+module sui::bcs {
+    public struct BCS has copy, drop, store { bytes: vector<u8> }
+
+    public fun new(_bytes: vector<u8>): BCS { abort 0 }
+
+    public fun into_remainder_bytes(_bcs: BCS): vector<u8> { abort 0 }
+
+    public fun peel_address(_bcs: &mut BCS): address { abort 0 }
+
+    public fun peel_u32(_bcs: &mut BCS): u32 { abort 0 }
+
+    public fun peel_u64(_bcs: &mut BCS): u64 { abort 0 }
+
+    public fun peel_vec_u8(_bcs: &mut BCS): vector<u8> { abort 0 }
 }
 
 module sui::nitro_attestation {

@@ -1,0 +1,237 @@
+"""A connection to a full node: reading objects and transactions, simulating, building, sending.
+
+One transaction at a time per client: each takes the gas coin as its predecessor left it, which is what keeps an anchor
+at one call of the node. Build and send are separate steps, so that a caller can keep the signed bytes first.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
+
+import msgspec
+
+from daas.common.errors import DecodeError
+from daas.ledger.address import normal_address, parse_type
+from daas.ledger.errors import MissingPackage, MissingSigner, NoSuchObject, RpcError
+from daas.ledger.event import Event
+from daas.ledger.layout import decode_struct
+from daas.ledger.models import Effects, SignedTransaction
+from daas.ledger.objects import ObjectCache
+from daas.ledger.signer import Signer
+from daas.ledger.transaction import (
+    Command,
+    GasPayment,
+    MoveCall,
+    encode_transaction,
+    object_ids,
+    sign_transaction,
+    spent_mist,
+)
+
+if TYPE_CHECKING:
+    from daas.ledger._pysui import FullNode
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+DEFAULT_TIMEOUT_MS = 10_000
+#: Budget in MIST: several times what a call costs by the published schedule (1,000 units at 1,000 MIST, and 7,600 MIST
+#: per byte of every object written, most of it given back).
+CALL_BUDGET_MIST = 100_000_000
+_NOBODY = "0x" + "0" * 64
+
+
+class Connection:
+    """A connection to a full node, for one account and one Move package. Use `connect`."""
+
+    def __init__(self, node: "FullNode", chain: bytes, signer: Signer | None, package: str | None) -> None:
+        self._node = node
+        self._chain = chain
+        self._signer = signer
+        self._package = normal_address(package) if package else None
+        self._lock = asyncio.Lock()
+        self._objects = ObjectCache(node)
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        signer: Signer | None = None,
+        *,
+        package: str | None = None,
+        timeout_ms: int = DEFAULT_TIMEOUT_MS,
+    ) -> Self:
+        """Connects to a full node: `http://` is plaintext, `https://` TLS.
+
+        Args:
+            url: `http[s]://host[:port]`.
+            signer: who pays; without one the client can only read and resend.
+            package: address of the published package; learned from the first registry or enclave that is read.
+            timeout_ms: deadline of each call.
+
+        Raises:
+            RpcError: the node is away or is no Sui full node.
+            ConfigurationError: `ledger-url`.
+        """
+        from daas.ledger._pysui import FullNode  # noqa: PLC0415 - 35 MB that only a connection needs
+
+        node = FullNode(url, timeout_ms)
+        try:
+            chain = await node.chain_digest()
+        except BaseException:
+            node.close()
+            raise
+        return cls(node, chain, signer, package)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        self._node.close()
+
+    @property
+    def package(self) -> str | None:
+        """Address of the Move package, once it is known."""
+        return self._package
+
+    @property
+    def address(self) -> str:
+        """The signer's address."""
+        return self._required_signer().address
+
+    @property
+    def rpc_calls(self) -> int:
+        """How many calls of the node this client has made."""
+        return self._node.calls
+
+    async def chain_digest(self) -> bytes:
+        """Digest of the chain's genesis checkpoint, 32 bytes: what batches carry as `chain`."""
+        return self._chain
+
+    async def read(self, kind: type[S], address: str, module: str, name: str) -> S:
+        """An object of the package as it is now.
+
+        Raises:
+            NoSuchObject: there is none, or it is something else.
+        """
+        return decode_struct(kind, await self._contents(address, module, name))
+
+    async def contents(self, address: str) -> bytes | None:
+        """BCS of any object, a dynamic field for example; None where there is none."""
+        item = await self._node.object(normal_address(address))
+        return None if item is None else item.contents
+
+    async def owned(self, kind: type[S], owner: str, module: str, name: str, limit: int) -> tuple[S, ...]:
+        """At most `limit` objects of one type of the package that an address owns."""
+        object_type = f"{self.required_package()}::{module}::{name}"
+        found = await self._node.owned(normal_address(owner), object_type, limit)
+        return tuple(decode_struct(kind, item.contents) for item in found)
+
+    async def view(self, call: MoveCall, sender: str | None = None) -> Sequence[bytes]:
+        """Simulates a call: the BCS of what it returns.
+
+        Args:
+            call: what to run; nothing of it is committed.
+            sender: as whom; by default the signer, or nobody.
+
+        Raises:
+            MoveAbortError: the package refuses.
+        """
+        if sender is None:
+            sender = self._signer.address if self._signer else _NOBODY
+        gas = GasPayment((), await self._objects.gas_price(), CALL_BUDGET_MIST)
+        references = {object_id: await self._objects.reference(object_id) for object_id in object_ids([call])}
+        data = encode_transaction([call], references, normal_address(sender), gas)
+        return await self._node.view(data, self._package)
+
+    async def transaction(self, digest: str) -> Effects | None:
+        """What a transaction did; None where the node knows of none with this digest."""
+        return await self._node.transaction(digest, self._package)
+
+    async def events(self, digest: str) -> tuple[Event, ...]:
+        """The events of a transaction, typed.
+
+        Raises:
+            NoSuchObject: the node knows of no such transaction.
+        """
+        effects = await self.transaction(digest)
+        if effects is None:
+            raise NoSuchObject(f"the node knows of no transaction {digest}", reason="transaction-missing")
+        return effects.events
+
+    async def build(self, *commands: Command, budget_mist: int = CALL_BUDGET_MIST) -> SignedTransaction:
+        """Any transaction of this package's calls, signed."""
+        signer = self._required_signer()
+        references = {object_id: await self._objects.reference(object_id) for object_id in object_ids(commands)}
+        gas = await self._objects.gas(signer.address, budget_mist, spent_mist(commands))
+        return sign_transaction(encode_transaction(commands, references, signer.address, gas), signer)
+
+    async def submit(self, transaction: SignedTransaction) -> Effects:
+        """Sends a transaction and waits until it is final. Sending the same one again gives the same answer.
+
+        Raises:
+            MoveAbortError: the package refused; final, the error carries the effects.
+            ExecutionError: it failed in another way; final.
+            RpcUnavailable: its fate is unknown: send the same bytes again.
+            StaleObject, RpcRefused: the node will not take it; ask `transaction(digest)` before building another.
+        """
+        try:
+            effects = await self._node.execute(transaction, self._package)
+        except (RpcError, DecodeError):
+            self._objects.forget()
+            raise
+        self._objects.follow(effects)
+        if effects.failure is not None:
+            raise effects.failure
+        return effects
+
+    async def run(self, *commands: Command, budget_mist: int = CALL_BUDGET_MIST) -> Effects:
+        """Builds and submits, one at a time per client."""
+        async with self._lock:
+            return await self.submit(await self.build(*commands, budget_mist=budget_mist))
+
+    async def capability(self, name: str) -> str:
+        """Object id of the signer's AdminCap or RevokerCap.
+
+        Raises:
+            NoSuchObject: `capability-missing`.
+        """
+        return await self._objects.capability(self.address, f"{self.required_package()}::registry::{name}")
+
+    def required_package(self) -> str:
+        """Address of the Move package.
+
+        Raises:
+            MissingPackage: `package-unknown`.
+        """
+        if self._package is None:
+            raise MissingPackage(
+                "the package's address is not known: name it in `connect`, or read the registry first",
+                reason="package-unknown",
+            )
+        return self._package
+
+    def _required_signer(self) -> Signer:
+        if self._signer is None:
+            raise MissingSigner("this client was connected without a signer", reason="signer-missing")
+        return self._signer
+
+    async def _contents(self, address: str, module: str, name: str) -> bytes:
+        address = normal_address(address)
+        item = await self._node.object(address)
+        if item is None:
+            raise NoSuchObject(f"no object {address}", reason="object-missing")
+        found = parse_type(item.object_type) if "::" in item.object_type else None
+        if found is None or found[1:] != (module, name) or self._package not in {None, found.package}:
+            raise NoSuchObject(
+                f"object {address} is a {item.object_type or 'package'}, not a {module}::{name}", reason="object-type"
+            )
+        self._package = found.package
+        self._objects.remember_shared(item)
+        return item.contents
