@@ -63,6 +63,8 @@ class ErrorAnswer(msgspec.Struct, frozen=True):
     message: str = ""
 
 
+#: What the JSON decoder raises: it passes on what it meets in the bytes (no UTF-8, brackets without end) as it comes.
+_NO_JSON: Final = (msgspec.DecodeError, ValueError, RecursionError)
 _REQUESTS: Final = msgspec.json.Decoder(FetchKeyRequest)
 _ANSWERS: Final = msgspec.json.Decoder(FetchKeyAnswer)
 _ERRORS: Final = msgspec.json.Decoder(ErrorAnswer)
@@ -77,8 +79,8 @@ def decode_request(data: bytes) -> FetchKeyRequest:
     """
     try:
         return _REQUESTS.decode(data)
-    except msgspec.DecodeError as error:
-        raise InvalidInput(f"the request is not what it should be: {error}", reason="request-json") from None
+    except _NO_JSON:
+        raise InvalidInput("the request is no JSON of the expected form", reason="request-json") from None
 
 
 def encode_answer(keys: Sequence[tuple[bytes, Encryption]]) -> bytes:
@@ -105,7 +107,7 @@ def decode_answer(data: bytes) -> list[tuple[bytes, Encryption]]:
             (bytes(key.id), Encryption(_from_base64(key.encrypted_key[0]), _from_base64(key.encrypted_key[1])))
             for key in keys
         ]
-    except (msgspec.DecodeError, ValueError):
+    except _NO_JSON:
         raise MalformedAnswer("the key server's answer is no list of keys", reason="answer-json") from None
 
 
@@ -117,7 +119,7 @@ def decode_error(data: bytes) -> ErrorAnswer:
     """
     try:
         return _ERRORS.decode(data)
-    except msgspec.DecodeError:
+    except _NO_JSON:
         raise MalformedAnswer("the key server's refusal has no reason", reason="answer-json") from None
 
 
@@ -129,7 +131,7 @@ def decode_service(data: bytes) -> ServiceAnswer:
     """
     try:
         return _SERVICES.decode(data)
-    except msgspec.DecodeError:
+    except _NO_JSON:
         raise MalformedAnswer("the key server does not say who it is", reason="answer-json") from None
 
 
