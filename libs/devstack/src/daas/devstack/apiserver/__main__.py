@@ -10,8 +10,10 @@ import signal
 import sys
 from pathlib import Path
 
+from daas.common.errors import ConfigurationError
 from daas.devstack.apiserver.development import start
 from daas.devstack.apiserver.storage import HISTORY_EVENTS_MAX
+from daas.devstack.apiserver.webhooks.options import add_flags, from_flags
 
 
 def _arguments() -> argparse.Namespace:
@@ -27,6 +29,7 @@ def _arguments() -> argparse.Namespace:
         action="store_true",
         help="a bare API server: deleted namespaces and pods on nodes stay until someone finishes them",
     )
+    add_flags(parser)
     return parser.parse_args()
 
 
@@ -40,6 +43,7 @@ async def _run(arguments: argparse.Namespace) -> None:
         port=arguments.port,
         controllers=not arguments.no_controllers,
         history_events_max=arguments.history,
+        webhooks=from_flags(arguments),
     )
     # What is loaded by now stays: keep the collector from walking it on every full collection.
     gc.collect()
@@ -59,7 +63,11 @@ async def _run(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    asyncio.run(_run(_arguments()))
+    try:
+        asyncio.run(_run(_arguments()))
+    except ConfigurationError as wrong:
+        sys.stderr.write(f"refuses to start: {wrong}\n")
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 MASTERS = "system:masters"
 AUTHENTICATED = "system:authenticated"
@@ -11,11 +11,29 @@ AUTHENTICATED = "system:authenticated"
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An authenticated identity, as UserInfo names it."""
+    """An authenticated identity, as UserInfo names it; `extra` is sorted by name."""
 
     username: str
     groups: tuple[str, ...]
     uid: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def info(self) -> dict[str, Any]:
+        """The UserInfo, without what is empty."""
+        out: dict[str, Any] = {"username": self.username}
+        if self.uid:
+            out["uid"] = self.uid
+        if self.groups:
+            out["groups"] = list(self.groups)
+        if self.extra:
+            out["extra"] = {name: list(values) for name, values in self.extra}
+        return out
+
+
+def user_of(info: Mapping[str, Any]) -> User:
+    """The user that a UserInfo names."""
+    extra = tuple(sorted((name, tuple(values or ())) for name, values in (info.get("extra") or {}).items()))
+    return User(info.get("username", ""), tuple(info.get("groups") or ()), info.get("uid", ""), extra)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +52,15 @@ class Attributes:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """An authorizer's answer; `reason` is shown to whoever is refused."""
+    """An authorizer's answer: allowed, denied for good, or (neither) no opinion.
+
+    `reason` is shown to whoever is refused; `error` says that an authorizer could not be asked.
+    """
 
     allowed: bool
     reason: str = ""
+    denied: bool = False
+    error: str = ""
 
 
 class Authenticator(Protocol):

@@ -1,7 +1,7 @@
 """The admission step of the request path: plugins that may change or refuse what is about to be stored."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from daas.devstack.apiserver.access import User
@@ -14,7 +14,11 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What admission is asked about: CREATE, UPDATE, DELETE; `subresource` as in `binding`; `old` for updates."""
+    """What admission is asked about: CREATE, UPDATE, DELETE; `subresource` as in `binding`; `old` for updates.
+
+    `options` are the Create-, Update- or DeleteOptions; what plugins have to tell the client and the audit log goes
+    into `warnings` and `annotations`.
+    """
 
     verb: str
     resource: Resource
@@ -24,6 +28,9 @@ class Operation:
     user: User
     dry_run: bool
     old: Object | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)
 
 
 class AdmissionPlugin(Protocol):
@@ -118,13 +125,66 @@ class DefaultTolerationSeconds:
                 tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
 
 
+class MutatingPhase(Protocol):
+    """Changes objects on their way in."""
+
+    def picked(self, operation: Operation, obj: Object | None) -> Sequence[object]:
+        """Who will be asked."""
+        ...
+
+    async def mutate(self, operation: Operation, obj: Object | None) -> Object | None:
+        """The object as it goes on; None stays None (deletes). Raises ApiError to refuse."""
+        ...
+
+
+class ValidatingPhase(Protocol):
+    """Refuses objects in their final form."""
+
+    async def validate(self, operation: Operation, obj: Object | None) -> None:
+        """Raises ApiError to refuse."""
+        ...
+
+
 class Chain:
-    """Plugins in order; the first refusal ends it."""
+    """Plugins in order, then webhooks; later, when defaults and names stand, policies and validating webhooks.
 
-    def __init__(self, plugins: Sequence[AdmissionPlugin]) -> None:
+    The first refusal ends it.
+    """
+
+    def __init__(
+        self,
+        plugins: Sequence[AdmissionPlugin],
+        mutating: MutatingPhase | None = None,
+        validating: Sequence[ValidatingPhase] = (),
+    ) -> None:
         self._plugins = tuple(plugins)
+        self._mutating = mutating
+        self._validating = tuple(validating)
 
-    async def admit(self, operation: Operation, obj: Object) -> None:
-        """Ask each plugin."""
+    def asks_webhooks(self, operation: Operation, obj: Object) -> bool:
+        """Whether a mutating webhook will see this object."""
+        return self._mutating is not None and bool(self._mutating.picked(operation, obj))
+
+    async def mutate(self, operation: Operation, obj: Object) -> Object:
+        """Ask each plugin, then the mutating webhooks; the object as they leave it. Raises ApiError."""
         for plugin in self._plugins:
             await plugin.admit(operation, obj)
+        if self._mutating is None:
+            return obj
+        changed = await self._mutating.mutate(operation, obj)
+        assert changed is not None
+        return changed
+
+    async def validate(self, operation: Operation, obj: Object) -> None:
+        """Ask who only says yes or no. Raises ApiError."""
+        for phase in self._validating:
+            await phase.validate(operation, obj)
+
+    async def admit_delete(self, operation: Operation) -> None:
+        """Ask everyone about a deletion: there is an old object only. Raises ApiError."""
+        for plugin in self._plugins:
+            await plugin.admit(operation, operation.old or {})
+        if self._mutating is not None:
+            await self._mutating.mutate(operation, None)
+        for phase in self._validating:
+            await phase.validate(operation, None)

@@ -23,7 +23,8 @@ class Deleter:
     async def delete(self, call: Call, record: Record, options: Object) -> tuple[Record, bool]:
         """Delete one object; what is left or was, and whether it is gone. Raises ApiError 403 and 409."""
         resource = BY_KEY[call.target.resource.key]
-        await self._admission.admit(operation_of(call, "DELETE", record.name), record.object())
+        given = {"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1", **options}
+        await self._admission.admit_delete(operation_of(call, "DELETE", record.name, record.object(), given))
         obj = record.object()
         meta = obj["metadata"]
         self._check_preconditions(resource, record, meta, options.get("preconditions") or {})

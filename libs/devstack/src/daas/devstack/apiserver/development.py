@@ -6,13 +6,25 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from daas.devstack.apiserver.access import AUTHENTICATED, MASTERS, MastersOnly, StaticTokens, User
-from daas.devstack.apiserver.admission import Chain, DefaultTolerationSeconds, NamespaceLifecycle, Priority
+from daas.devstack.apiserver.access import AUTHENTICATED, MASTERS, StaticTokens, User
+from daas.devstack.apiserver.admission import (
+    AdmissionPlugin,
+    Chain,
+    DefaultTolerationSeconds,
+    NamespaceLifecycle,
+    Priority,
+    ValidatingPhase,
+)
 from daas.devstack.apiserver.certificates import load_identity, write_kubeconfig
 from daas.devstack.apiserver.controllers import SimulatedControllers
 from daas.devstack.apiserver.resources import Object
 from daas.devstack.apiserver.server import ApiServer
 from daas.devstack.apiserver.storage import HISTORY_EVENTS_MAX, IdentityTransform, Storage
+from daas.devstack.apiserver.webhooks.audit import BatchSender
+from daas.devstack.apiserver.webhooks.dynamic import MutatingWebhooks, ValidatingWebhooks
+from daas.devstack.apiserver.webhooks.endpoint import WebhookClient
+from daas.devstack.apiserver.webhooks.options import WebhookOptions
+from daas.devstack.apiserver.webhooks.policies import AdmissionPolicies
 from daas.devstack.apiserver.writes import now
 
 NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
@@ -39,6 +51,8 @@ class Running:
     kubeconfig: Path
     server: ApiServer
     controllers: asyncio.Task[None] | None
+    webhooks: WebhookClient
+    audit: BatchSender | None
 
     async def stop(self) -> None:
         """Stop it; the state stays."""
@@ -47,6 +61,9 @@ class Running:
             with contextlib.suppress(asyncio.CancelledError):
                 await self.controllers
         await self.server.stop()
+        if self.audit is not None:
+            await self.audit.stop()
+        await self.webhooks.close()
 
 
 async def start(
@@ -55,6 +72,7 @@ async def start(
     port: int = 0,
     controllers: bool = True,
     history_events_max: int = HISTORY_EVENTS_MAX,
+    webhooks: WebhookOptions | None = None,
 ) -> Running:
     """Start a development API server on 127.0.0.1.
 
@@ -63,16 +81,28 @@ async def start(
         port: 0 lets the system choose.
         controllers: whether the simulated controllers finish deletions; without them it is a bare API server.
         history_events_max: how many changes a watch can reach back.
+        webhooks: authentication, authorization and audit webhooks; admission webhooks are objects of the API.
+
+    Raises:
+        ConfigurationError: a file that `webhooks` names can't be used.
     """
+    webhooks = webhooks or WebhookOptions()
     identity = load_identity(state)
     storage = Storage(state / "log.sqlite", IdentityTransform(), history_events_max=history_events_max)
-    admission = Chain([NamespaceLifecycle(storage), Priority(storage), DefaultTolerationSeconds()])
-    admin = User("kubernetes-admin", (MASTERS, AUTHENTICATED))
-    server = ApiServer(storage, admission, StaticTokens({identity.token: admin}), MastersOnly())
+    client = WebhookClient()
+    plugins: list[AdmissionPlugin] = [NamespaceLifecycle(storage), Priority(storage), DefaultTolerationSeconds()]
+    validating: list[ValidatingPhase] = [AdmissionPolicies(storage), ValidatingWebhooks(storage, client)]
+    admission = Chain(plugins, MutatingWebhooks(storage, client), validating)
+    tokens = StaticTokens({identity.token: User("kubernetes-admin", (MASTERS, AUTHENTICATED))})
+    sender = webhooks.sender(client)
+    server = ApiServer(storage, admission, tokens, webhooks.authorizer(storage, client), webhooks.audit(sender))
     server.ensure_namespaces(NAMESPACES, _namespace)
     chosen = await server.start(port, identity.tls())
     url = f"https://127.0.0.1:{chosen}"
+    server.use(webhooks.authenticator(tokens, client, url))
+    if sender is not None:
+        sender.start()
     kubeconfig = state / "kubeconfig"
     write_kubeconfig(kubeconfig, url, identity)
     task = asyncio.create_task(SimulatedControllers(storage).run()) if controllers else None
-    return Running(url, kubeconfig, server, task)
+    return Running(url, kubeconfig, server, task, client, sender)

@@ -3,13 +3,13 @@
 from typing import Any
 
 from daas.devstack.apiserver import errors
-from daas.devstack.apiserver.admission import Chain, Operation
+from daas.devstack.apiserver.admission import Chain
 from daas.devstack.apiserver.deletes import Deleter
 from daas.devstack.apiserver.request import Call, typed
 from daas.devstack.apiserver.resources import BY_KEY, Object
 from daas.devstack.apiserver.schema import message
 from daas.devstack.apiserver.storage import Record, Storage
-from daas.devstack.apiserver.writes import current, now
+from daas.devstack.apiserver.writes import current, now, operation_of
 
 PODS = BY_KEY["pods"]
 
@@ -39,8 +39,10 @@ async def bind(storage: Storage, admission: Chain, call: Call, body: Any) -> Non
         raise errors.ApiError(500, "", text)
     if not target.get("name"):
         raise errors.ApiError(500, "", "target.name: Required value")
-    operation = Operation("CREATE", PODS, "binding", namespace, name, call.user, call.dry_run)
-    await admission.admit(operation, binding)
+    operation = operation_of(call, "CREATE", name, resource=PODS, subresource="binding")
+    binding = await admission.mutate(operation, binding)
+    await admission.validate(operation, binding)
+    meta, target = binding.get("metadata") or {}, binding.get("target") or {}
     record = storage.get(PODS, namespace, name)
     if record is None:
         raise errors.not_found("pods", "", name)

@@ -1,7 +1,7 @@
 """A request as the API machinery sees it: verb, resource and options from path and query, and the decoded body."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -66,6 +66,14 @@ def verb_of(method: str, target: Target, query: Mapping[str, str]) -> str:
     return _VERBS[method]
 
 
+@dataclass(slots=True)
+class Trail:
+    """What a request leaves for the audit log."""
+
+    annotations: dict[str, str] = field(default_factory=dict)
+    request_object: Object | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One authorized request on a resource."""
@@ -75,6 +83,7 @@ class Call:
     verb: str
     target: Target
     warnings: list[str]
+    trail: Trail = field(default_factory=Trail)
 
     @property
     def query(self) -> Mapping[str, str]:

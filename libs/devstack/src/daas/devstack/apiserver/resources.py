@@ -201,6 +201,36 @@ RESOURCES: tuple[Resource, ...] = (
         returns_deleted=True,
     ),
     Resource(
+        *("admissionregistration.k8s.io", "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration"),
+        namespaced=False,
+        categories=("api-extensions",),
+        generation=True,
+    ),
+    Resource(
+        *("admissionregistration.k8s.io", "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy"),
+        namespaced=False,
+        categories=("api-extensions",),
+        subresources=(_sub("status", "ValidatingAdmissionPolicy", group="admissionregistration.k8s.io"),),
+        generation=True,
+    ),
+    Resource(
+        *(
+            "admissionregistration.k8s.io",
+            "v1",
+            "validatingadmissionpolicybindings",
+            "ValidatingAdmissionPolicyBinding",
+        ),
+        namespaced=False,
+        categories=("api-extensions",),
+        generation=True,
+    ),
+    Resource(
+        *("admissionregistration.k8s.io", "v1", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration"),
+        namespaced=False,
+        categories=("api-extensions",),
+        generation=True,
+    ),
+    Resource(
         *("apps", "v1", "deployments", "Deployment"),
         namespaced=True,
         short=("deploy",),
@@ -249,6 +279,10 @@ RESOURCES: tuple[Resource, ...] = (
         from_storage=event_from_core,
         to_storage=event_to_core,
     ),
+    Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False),
+    Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False),
+    Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding", namespaced=True),
+    Resource("rbac.authorization.k8s.io", "v1", "roles", "Role", namespaced=True),
     Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False, short=("pc",)),
 )
 

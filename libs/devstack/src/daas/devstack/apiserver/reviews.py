@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from daas.devstack.apiserver.access import AUTHENTICATED, MASTERS, Attributes, Authenticator, Authorizer, User
+from daas.devstack.apiserver.access import AUTHENTICATED, MASTERS, Attributes, Authenticator, Authorizer, user_of
 from daas.devstack.apiserver.errors import bad_request
 from daas.devstack.apiserver.request import Call, typed
 from daas.devstack.apiserver.resources import Object
@@ -32,11 +32,6 @@ _OWN: Object = {
 }
 
 
-def _info(user: User) -> Object:
-    out: Object = {"username": user.username, "groups": list(user.groups)}
-    return out | {"uid": user.uid} if user.uid else out
-
-
 def _attributes(spec: Object) -> Attributes:
     if (resource := spec.get("resourceAttributes")) is not None:
         names = ("verb", "group", "version", "resource", "subresource", "namespace", "name")
@@ -62,16 +57,22 @@ async def review(call: Call, body: Any, authenticator: Authenticator, authorizer
     if resource.plural == "tokenreviews":
         user = await authenticator.authenticate(spec.get("token", ""))
         obj["spec"] = {name: value for name, value in spec.items() if name != "token"}
-        status = {"authenticated": True, "user": _info(user)} if user else {"user": {}}
+        status = {"authenticated": True, "user": user.info()} if user else {"user": {}}
     elif resource.plural == "selfsubjectreviews":
-        status = {"userInfo": _info(call.user)}
+        status = {"userInfo": call.user.info()}
     elif resource.plural == "selfsubjectrulesreviews":
         status = _ANYTHING if MASTERS in call.user.groups else _OWN if AUTHENTICATED in call.user.groups else {}
     else:
         asked = call.user
         if resource.plural == "subjectaccessreviews":
-            asked = User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""))
+            asked = user_of({**spec, "username": spec.get("user", "")})
         decision = await authorizer.authorize(asked, _attributes(spec))
-        status = {"allowed": decision.allowed} | ({"reason": decision.reason} if decision.reason else {})
+        status = {"allowed": decision.allowed}
+        if decision.denied:
+            status["denied"] = True
+        if decision.reason:
+            status["reason"] = decision.reason
+        if decision.error:
+            status["evaluationError"] = decision.error
     meta = obj.get("metadata") or {"creationTimestamp": None}
     return {"kind": resource.kind, "apiVersion": resource.group_version, **obj, "metadata": meta, "status": status}

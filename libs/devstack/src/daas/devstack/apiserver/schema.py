@@ -19,6 +19,7 @@ from typing import Any
 from daas.devstack.apiserver.types.core import CORE
 from daas.devstack.apiserver.types.meta import META, REVIEWS, WORKLOADS
 from daas.devstack.apiserver.types.pod import POD
+from daas.devstack.apiserver.types.policy import ADMISSION, RBAC
 
 SCALARS = frozenset({"str", "int", "bool", "bytes", "time", "mtime", "qty", "ios", "any"})
 
@@ -89,7 +90,7 @@ def _parse(*tables: str) -> dict[str, Message]:
     return {name: Message(name, message.atomic, message.wire, lifted(message)) for name, message in wire.items()}
 
 
-MESSAGES: Mapping[str, Message] = _parse(META, REVIEWS, WORKLOADS, CORE, POD)
+MESSAGES: Mapping[str, Message] = _parse(META, REVIEWS, WORKLOADS, CORE, POD, ADMISSION, RBAC)
 
 
 @cache

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from daas.common.errors import Unavailable
 from daas.devstack.apiserver import discovery, errors, openapi, pods, reads
 from daas.devstack.apiserver.access import Attributes, Authenticator, Authorizer, User, refusal
 from daas.devstack.apiserver.admission import Chain
@@ -27,27 +28,42 @@ from daas.devstack.apiserver.reviews import REVIEWS, review
 from daas.devstack.apiserver.scale import read_scale, write_scale
 from daas.devstack.apiserver.storage import Record, Storage
 from daas.devstack.apiserver.watch import Watcher, watch
+from daas.devstack.apiserver.webhooks.audit import AuditLog, Seen
 from daas.devstack.apiserver.writes import Writer, current
 
 _LOG = logging.getLogger(__name__)
 _HEALTH = frozenset({"healthz", "livez", "readyz"})
 
 
+class AuthorizationFailed(Unavailable):
+    """An authorizer could not be asked: the client gets a bare 500, as kube-apiserver gives it."""
+
+
 class ApiServer:
     """The API over one store. `handle` answers any request; `start` listens."""
 
     def __init__(
-        self, storage: Storage, admission: Chain, authenticator: Authenticator, authorizer: Authorizer
+        self,
+        storage: Storage,
+        admission: Chain,
+        authenticator: Authenticator,
+        authorizer: Authorizer,
+        audit: AuditLog | None = None,
     ) -> None:
         self.storage = storage
         self._admission = admission
         self._authenticator = authenticator
         self._authorizer = authorizer
+        self._audit = audit
         self._writer = Writer(storage, admission)
         self._deleter = Deleter(storage, admission)
         self._watchers: set[Watcher] = set()
         self._runner: web.ServerRunner | None = None
         self.failures = 0
+
+    def use(self, authenticator: Authenticator) -> None:
+        """Take another authenticator: the audience of tokens is the URL, which is known only once it listens."""
+        self._authenticator = authenticator
 
     # Listening -------------------------------------------------------------------------------------------------
 
@@ -83,9 +99,18 @@ class ApiServer:
     # The request path ------------------------------------------------------------------------------------------
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer one request."""
+        """Answer one request, and tell the audit log."""
+        seen = Seen()
+        response = await self._answer(request, seen)
+        if self._audit is not None:
+            self._audit.record(request, seen, response)
+        return response
+
+    async def _answer(self, request: web.BaseRequest, seen: Seen) -> web.StreamResponse:
         try:
-            return await self._serve(request)
+            return await self._serve(request, seen)
+        except AuthorizationFailed as failed:
+            return web.Response(text=f'Internal Server Error: "{request.raw_path}": {failed.message}\n', status=500)
         except errors.ApiError as refused:
             return refusal_response(refused)
         except web.HTTPRequestEntityTooLarge:
@@ -97,17 +122,17 @@ class ApiServer:
             text = f"Internal error occurred: {request.method} {request.path} failed in the development server"
             return refusal_response(errors.ApiError(500, "InternalError", text))
 
-    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+    async def _serve(self, request: web.BaseRequest, seen: Seen) -> web.StreamResponse:
         path = request.path
-        user = await self._authenticate(request)
+        user = seen.user = await self._authenticate(request)
         parts = [part for part in path.split("/") if part]
         is_resource = (parts[:1] == ["api"] and len(parts) > 2) or (parts[:1] == ["apis"] and len(parts) > 3)
         if not is_resource:
-            await self._allow(user, Attributes(verb=request.method.lower(), path=path))
+            await self._allow(user, Attributes(verb=request.method.lower(), path=path), seen)
             return self._non_resource(request, parts)
         target = parse_target(path)
-        call = Call(request, user, verb_of(request.method, target, request.query), target, [])
-        await self._allow(user, call.attributes())
+        call = Call(request, user, verb_of(request.method, target, request.query), target, [], seen.trail)
+        await self._allow(user, call.attributes(), seen)
         verbs = target.resource.verbs
         if target.subresource:
             sub = target.resource.subresource(target.subresource)
@@ -125,9 +150,12 @@ class ApiServer:
             raise errors.unauthorized()
         return user
 
-    async def _allow(self, user: User, attributes: Attributes) -> None:
-        decision = await self._authorizer.authorize(user, attributes)
+    async def _allow(self, user: User, attributes: Attributes, seen: Seen) -> None:
+        seen.attributes = attributes
+        decision = seen.decision = await self._authorizer.authorize(user, attributes)
         if not decision.allowed:
+            if decision.error:
+                raise AuthorizationFailed(decision.error, reason="authorization-failed")
             why = refusal(user, attributes) + (f": {decision.reason}" if decision.reason else "")
             raise errors.forbidden(attributes.resource or attributes.path, attributes.group, attributes.name, why)
 

@@ -58,6 +58,9 @@ def name_causes(resource: Resource, name: str, field: str = "metadata.name") -> 
     """What is wrong with an object's name."""
     if not name:
         return [required(field, "name or generateName is required")]
+    if resource.group == "rbac.authorization.k8s.io":
+        bad = name in (".", "..") or "/" in name or "%" in name
+        return [invalid_value(field, name, "may not be '.' or '..', nor contain '/' or '%'")] if bad else []
     if resource.key == "namespaces":
         pattern, text, longest = DNS_1123_LABEL, _LABEL_TEXT, 63
     elif resource.key == "services":

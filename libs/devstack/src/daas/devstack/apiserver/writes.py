@@ -22,6 +22,9 @@ _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"  # apimachinery's alphabet for generated
 _STATUS_IS_SEPARATE = frozenset(
     {"pods", "nodes", "namespaces", "services", "deployments.apps", "replicasets.apps", "jobs.batch"}
 )
+_SET_BY_SERVER = (
+    *("uid", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "resourceVersion"),
+)
 _PATCH_ATTEMPTS = 5  # as the real server's patch handler
 
 
@@ -43,11 +46,37 @@ def current(storage: Storage, call: Call) -> Record:
     return record
 
 
-def operation_of(call: Call, verb: str, name: str, old: Object | None = None) -> Operation:
+def operation_of(
+    call: Call,
+    verb: str,
+    name: str,
+    old: Object | None = None,
+    options: Object | None = None,
+    *,
+    resource: Resource | None = None,
+    subresource: str | None = None,
+) -> Operation:
     """What admission is asked about."""
     target = call.target
-    resource = BY_KEY.get(target.resource.key, target.resource)
-    return Operation(verb, resource, target.subresource, target.namespace or "", name, call.user, call.dry_run, old)
+    if options is None:
+        kind = "CreateOptions" if verb == "CREATE" else "UpdateOptions"
+        options = {"kind": kind, "apiVersion": "meta.k8s.io/v1"}
+        options |= {key: call.query[key] for key in ("fieldManager", "fieldValidation") if call.query.get(key)}
+        if call.dry_run:
+            options["dryRun"] = ["All"]
+    return Operation(
+        verb,
+        resource or BY_KEY.get(target.resource.key, target.resource),
+        target.subresource if subresource is None else subresource,
+        target.namespace or (name if target.resource.key == "namespaces" else ""),
+        name,
+        call.user,
+        call.dry_run,
+        old,
+        options,
+        call.warnings,
+        call.trail.annotations,
+    )
 
 
 class Writer:
@@ -81,18 +110,26 @@ class Writer:
         self._check_scope(resource, namespace, meta)
         if meta.get("resourceVersion"):
             raise errors.bad_request("resourceVersion should not be set on objects to be created")
-        if not meta.get("name") and meta.get("generateName"):
-            meta["name"] = _generate(meta["generateName"])
-        for name in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "resourceVersion"):
+        for name in (
+            "uid",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "selfLink",
+            "managedFields",
+            "resourceVersion",
+        ):
             meta.pop(name, None)
-        meta["uid"] = str(uuid.uuid4())
-        meta["creationTimestamp"] = now()
-        if resource.generation:
-            meta["generation"] = 1
+        meta["creationTimestamp"] = None
         obj = {"metadata": meta, **{name: value for name, value in obj.items() if name != "metadata"}}
         apply_defaults(resource, obj)
+        obj = await self._mutate(call, resource, operation_of(call, "CREATE", meta.get("name", "")), obj)
+        meta = obj["metadata"]
+        if not meta.get("name") and meta.get("generateName"):
+            meta["name"] = _generate(meta["generateName"])
+        meta["uid"], meta["creationTimestamp"] = str(uuid.uuid4()), now()
+        if resource.generation:
+            meta["generation"] = 1
         prepare_for_create(resource, obj)
-        await self._admission.admit(operation_of(call, "CREATE", meta.get("name", "")), obj)
         if causes := validate_create(resource, obj):
             raise errors.invalid(resource.kind, resource.group, meta.get("name", ""), causes)
         if resource.key == "services":
@@ -104,9 +141,24 @@ class Writer:
             managed.track_update(schema, None, obj, self._entry(call, resource, "Update"))
         else:
             meta["managedFields"] = entries
+        await self._admission.validate(operation_of(call, "CREATE", meta["name"]), obj)
+        # Validating webhooks take their time: the name may have been taken meanwhile.
+        if self._storage.get(resource, meta.get("namespace", ""), meta["name"]) is not None:
+            raise errors.already_exists(resource.plural, resource.group, meta["name"])
         if call.dry_run:
             return obj
         return self._storage.create(resource, obj)
+
+    async def _mutate(self, call: Call, resource: Resource, operation: Operation, obj: Object) -> Object:
+        """The mutating phase; what webhooks see carries managedFields, as on a real server."""
+        call.trail.request_object = {**obj, "metadata": {**obj["metadata"]}}
+        obj = {**obj, "metadata": {**obj["metadata"]}}
+        if self._admission.asks_webhooks(operation, obj):
+            managed.track_update(BY_KEY[resource.key].schema, operation.old, obj, self._entry(call, resource, "Update"))
+        changed = await self._admission.mutate(operation, obj)
+        changed["metadata"].pop("managedFields", None)
+        apply_defaults(resource, changed)
+        return changed
 
     @staticmethod
     def _check_scope(resource: Resource, namespace: str | None, meta: Object) -> None:
@@ -166,7 +218,9 @@ class Writer:
         meta["resourceVersion"] = old["metadata"]["resourceVersion"]
         new = self._by_subresource(resource, subresource, new, old)
         apply_defaults(resource, new)
-        await self._admission.admit(operation_of(call, "UPDATE", record.name, old), new)
+        operation = operation_of(call, "UPDATE", record.name, old)
+        new = await self._mutate(call, resource, operation, new)
+        meta = new["metadata"]
         if causes := validate_update(resource, new, old, subresource):
             raise errors.invalid(resource.kind, resource.group, record.name, causes)
         if resource.generation and new.get("spec") != old.get("spec"):
@@ -175,6 +229,7 @@ class Writer:
             managed.track_update(resource.schema, old, new, self._entry(call, call.target.resource, "Update"))
         elif entries is not None:
             meta["managedFields"] = entries
+        await self._admission.validate(operation, new)
         if self._unchanged(new, old):
             return record
         if self._storage.get(resource, record.namespace, record.name) is not record:
