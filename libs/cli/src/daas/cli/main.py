@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from daas.cli.attest import attest_app
 from daas.cli.bus import bus_app
 from daas.cli.status import status
 from daas.cli.terminal import errors
@@ -25,6 +26,7 @@ app.command()(status)
 app.command()(watch)
 app.add_typer(verify_app, name="verify")
 app.add_typer(evidence_app, name="evidence")
+app.add_typer(attest_app, name="attest")
 app.add_typer(bus_app, name="bus")
 
 
