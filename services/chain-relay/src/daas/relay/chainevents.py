@@ -2,14 +2,30 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from daas.common import logs, subjects
 from daas.common.errors import DecodeError
-from daas.common.messages import EnclaveRegistered, EnclaveRevoked
+from daas.common.messages import (
+    ChainPolicyChanged,
+    ChainSlashed,
+    ChainStakeChanged,
+    EnclaveRegistered,
+    EnclaveRevoked,
+    Message,
+)
+from daas.common.subjects import Subject
 from daas.ledger import Anchored, Event, NonceRotated
 from daas.ledger import EnclaveRegistered as RegisteredOnChain
 from daas.ledger import EnclaveRevoked as RevokedOnChain
+from daas.ledger.cluster_events import (
+    SealPolicyChanged,
+    SealPolicyCreated,
+    SealPolicyRotated,
+    SealPolicyTransferred,
+    Slashed,
+    StakeChanged,
+)
 from daas.ledger.events import MeasurementsChanged
 from daas.relay.facts import Facts
 from daas.relay.metrics import RelayMetrics
@@ -20,6 +36,16 @@ log = logs.get_logger(__name__)
 REVOKED = "revoked"
 MEASUREMENT_RETIRED = "measurement-retired"
 
+#: What the package's numbers in StakeChanged mean.
+_STAKE_CHANGES: Final = {1: "deposited", 2: "withdrawal-requested", 3: "withdrawn", 4: "slashed"}
+_POLICY_CHANGES: Final[dict[type[Event], str]] = {
+    SealPolicyCreated: "created",
+    SealPolicyChanged: "changed",
+    SealPolicyTransferred: "transferred",
+    SealPolicyRotated: "rotated",
+}
+_SealPolicyEvent = SealPolicyCreated | SealPolicyChanged | SealPolicyTransferred | SealPolicyRotated
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -29,10 +55,6 @@ class Origin:
     event_index: int
     checkpoint: int
     timestamp_ms: int
-
-    def message_id(self, fact: str) -> str:
-        """A message id that says which event it was."""
-        return f"{fact}:{self.tx_digest}:{self.event_index}"
 
 
 class ChainEvents:
@@ -61,6 +83,9 @@ class ChainEvents:
             RevokedOnChain: self._enclave_revoked,
             MeasurementsChanged: self._measurements_changed,
             NonceRotated: self._nonce_rotated,
+            StakeChanged: self._stake_changed,
+            Slashed: self._slashed,
+            **dict.fromkeys(_POLICY_CHANGES, self._policy_changed),
         }
 
     async def take(self, event: Event, origin: Origin) -> None:
@@ -161,3 +186,52 @@ class ChainEvents:
     async def _nonce_rotated(self, event: NonceRotated, _origin: Origin) -> None:
         self.nonce = event.nonce
         await self._rotated()
+
+    async def _stake_changed(self, event: StakeChanged, origin: Origin) -> None:
+        fact = ChainStakeChanged(
+            registry=event.registry,
+            tx_digest=origin.tx_digest,
+            event_index=origin.event_index,
+            checkpoint=origin.checkpoint,
+            timestamp_ms=origin.timestamp_ms,
+            simulated=event.simulated,
+            account=event.account,
+            change=_STAKE_CHANGES.get(event.reason, f"reason-{event.reason}"),
+            amount_mist=event.amount_mist,
+            bonded_mist=event.bonded_mist,
+            unbonding_mist=event.unbonding_mist,
+        )
+        await self._publish(subjects.CHAIN_STAKE_CHANGED, fact, origin)
+
+    async def _slashed(self, event: Slashed, origin: Origin) -> None:
+        fact = ChainSlashed(
+            registry=event.registry,
+            tx_digest=origin.tx_digest,
+            event_index=origin.event_index,
+            checkpoint=origin.checkpoint,
+            timestamp_ms=origin.timestamp_ms,
+            simulated=event.simulated,
+            account=event.account,
+            reporter=event.reporter,
+            amount_mist=event.amount_mist,
+            reporter_mist=event.reporter_mist,
+            treasury_mist=event.treasury_mist,
+        )
+        await self._publish(subjects.CHAIN_SLASHED, fact, origin)
+
+    async def _policy_changed(self, event: _SealPolicyEvent, origin: Origin) -> None:
+        fact = ChainPolicyChanged(
+            registry=event.registry,
+            tx_digest=origin.tx_digest,
+            event_index=origin.event_index,
+            checkpoint=origin.checkpoint,
+            timestamp_ms=origin.timestamp_ms,
+            simulated=event.simulated,
+            policy=event.policy,
+            change=_POLICY_CHANGES[type(event)],
+        )
+        await self._publish(subjects.CHAIN_POLICY_CHANGED, fact, origin)
+
+    async def _publish(self, subject: Subject, fact: Message, origin: Origin) -> None:
+        message_id = f"{subject.name}:{origin.tx_digest}:{origin.event_index}"
+        await self._facts.publish(subject, fact, message_id=message_id, time_ms=origin.timestamp_ms)
