@@ -1,6 +1,6 @@
 """Sizes and verification times of certificates: optimality and load balancing over synthetic clusters.
 
-Run: `python tests/bench/certificates.py [--quick] [--integer-ms N]`. Times are of one core, best of three for verifying.
+Run: `python tests/bench/certificates.py [--quick] [--integer-ms N]`. Times are of one core.
 """
 
 import argparse
@@ -69,7 +69,9 @@ def make_kind(rng: random.Random, zones: tuple[str, ...]) -> tuple[int, int, dic
         term = {"matchExpressions": [{"key": "disk", "operator": "In", "values": ["ssd"]}]}
         spec["affinity"] = {
             "nodeAffinity": {
-                "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": rng.randrange(1, 101), "preference": term}]
+                "preferredDuringSchedulingIgnoredDuringExecution": [
+                    {"weight": rng.randrange(1, 101), "preference": term}
+                ]
             }
         }
     if rng.random() < 0.3:
@@ -115,7 +117,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="the two smaller sizes only")
     parser.add_argument("--integer-ms", type=int, default=0, help="time budget of an integer search")
     options = parser.parse_args()
-    print("pods x nodes   load classes model_ms  plan_s  verify_ms   bytes  deflated  prices  placed  gap_ppm  by method")
+    print(
+        "pods x nodes   load classes model_ms  plan_s  verify_ms   bytes  deflated  prices  placed  gap_ppm  by method"
+    )
     for pods, nodes in SIZES[: 2 if options.quick else None]:
         for load in LOADS:
             measure(pods, nodes, load, Effort(integer_ms=options.integer_ms))

@@ -21,7 +21,7 @@ from daas.placement.allocation.verify import Verdict, placements, price_bound, v
 
 if TYPE_CHECKING:
     from daas.placement.allocation.planner import Effort, Outcome, certify, plan, plan_model, solverless_prices
-    from daas.placement.allocation.view import cluster_of
+    from daas.placement.allocation.view import cluster_of, cluster_of_snapshot
 
 __all__ = [
     "AllocationModel",
@@ -40,6 +40,7 @@ __all__ = [
     "build_model",
     "certify",
     "cluster_of",
+    "cluster_of_snapshot",
     "placements",
     "plan",
     "plan_model",
@@ -57,6 +58,7 @@ _PLANNING = {
     "plan_model": "planner",
     "solverless_prices": "planner",
     "cluster_of": "view",
+    "cluster_of_snapshot": "view",
 }
 
 

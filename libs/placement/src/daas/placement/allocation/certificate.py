@@ -3,9 +3,9 @@
 The encoding is BCS; `pack` adds deflate for storage and transport. Digests are over the BCS.
 """
 
+import sys
 import zlib
 from array import array
-import sys
 from collections.abc import Sequence
 
 import msgspec
@@ -102,7 +102,9 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
         if len(plain) > MAX_BYTES:
             raise CertificateFormatError(f"more than {MAX_BYTES} bytes", reason="certificate-size")
         if not inflater.eof or inflater.unused_data:
-            raise CertificateFormatError("the deflated stream does not end where it should", reason="malformed-certificate")
+            raise CertificateFormatError(
+                "the deflated stream does not end where it should", reason="malformed-certificate"
+            )
         return cls.from_bcs(plain)
 
     @classmethod

@@ -11,18 +11,23 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from daas.placement.allocation.cluster import Running
-from daas.placement.filters import FIELD_OPERATORS, NAME_FIELD, OPERATORS, TOLERATION_OPERATORS, taint_refusal, term_holds
+from daas.placement.filters import (
+    FIELD_OPERATORS,
+    NAME_FIELD,
+    OPERATORS,
+    TOLERATION_OPERATORS,
+    taint_refusal,
+    term_holds,
+)
 from daas.placement.model import (
     Affinity,
-    LabelSelector,
-    LabelSelectorRequirement,
     Node,
     NodeSelector,
     NodeSelectorTerm,
     Pod,
-    PodAffinityTerm,
     Toleration,
 )
+from daas.placement.selectors import Term, terms_of
 
 #: (topology key, value): nodes with this label are out.
 Domain = tuple[str, str]
@@ -112,33 +117,10 @@ def _unknown_operator(pod: Pod, affinity: Affinity) -> bool:
     )
 
 
-def selects(selector: LabelSelector, labels: Mapping[str, str]) -> bool:
-    """Whether a label selector holds; an unknown operator counts as holding, which is the safe side everywhere here."""
-    return all(labels.get(key) == value for key, value in (selector.match_labels or {}).items()) and all(
-        _holds(requirement, labels.get(requirement.key)) for requirement in selector.match_expressions or ()
-    )
-
-
-def _holds(requirement: LabelSelectorRequirement, value: str | None) -> bool:
-    values = requirement.values or ()
-    match requirement.operator:
-        case "In":
-            return value is not None and value in values
-        case "NotIn":
-            return value is None or value not in values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case _:
-            return True
-
-
 class Repulsion:
     """Where running pods keep others away by their own required anti-affinity.
 
-    Namespace labels are not known: a term with a namespace selector counts for all namespaces. `matchLabelKeys` become
-    expressions over the repelling pod's own labels, as the API server writes them.
+    Namespace labels are not part of a cluster: a term that selects namespaces by label counts for all of them.
 
     Args:
         running: pods on nodes.
@@ -146,33 +128,17 @@ class Repulsion:
     """
 
     def __init__(self, running: Iterable[Running], nodes: Mapping[str, Node]) -> None:
-        self._terms: dict[bytes, tuple[str, PodAffinityTerm, dict[Domain, int]]] = {}
-        self._known: dict[tuple[str, tuple[Domain, ...]], tuple[Domain, ...]] = {}
+        self._terms: dict[Term, dict[Domain, None]] = {}
+        self._known: dict[tuple[str, tuple[tuple[str, str], ...]], tuple[Domain, ...]] = {}
         for placed in running:
             affinity = (placed.pod.spec.affinity or Affinity()).pod_anti_affinity
             node = nodes.get(placed.node)
             if affinity is None or node is None:
                 continue
-            for term in affinity.required or ():
-                self._add(placed.pod, term, node)
-
-    def _add(self, pod: Pod, term: PodAffinityTerm, node: Node) -> None:
-        value = (node.metadata.labels or {}).get(term.topology_key)
-        if value is None or term.label_selector is None:
-            return
-        own = pod.metadata.labels or {}
-        expressions = [
-            LabelSelectorRequirement(key=key, operator=operator, values=(own[key],))
-            for operator, keys in (("In", term.match_label_keys), ("NotIn", term.mismatch_label_keys))
-            for key in keys or ()
-            if key in own
-        ]
-        selector = msgspec.structs.replace(
-            term.label_selector, match_expressions=(*(term.label_selector.match_expressions or ()), *expressions)
-        )
-        whole = msgspec.structs.replace(term, label_selector=selector)
-        key = pod.metadata.namespace.encode() + b"\x00" + msgspec.json.encode(whole, order="deterministic")
-        self._terms.setdefault(key, (pod.metadata.namespace, whole, {}))[2][term.topology_key, value] = 1
+            for term in terms_of(affinity.required, placed.pod):
+                value = (node.metadata.labels or {}).get(term.topology_key)
+                if value is not None:
+                    self._terms.setdefault(term, {})[term.topology_key, value] = None
 
     def domains(self, pod: Pod) -> tuple[Domain, ...]:
         """Where this pod may not go, sorted."""
@@ -183,9 +149,8 @@ class Repulsion:
         found = self._known.get(key)
         if found is None:
             out: set[Domain] = set()
-            for own, term, domains in self._terms.values():
-                wide = term.namespace_selector is not None or namespace in (term.namespaces or (own,))
-                if wide and term.label_selector is not None and selects(term.label_selector, labels):
+            for term, domains in self._terms.items():
+                if term.concerns(namespace, labels, None, unknown=True):
                     out.update(domains)
             found = self._known[key] = tuple(sorted(out))
         return found

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from daas.placement.allocation.model import AllocationModel, Ints, Mask
+from daas.placement.allocation.model import AllocationModel, Ints
 
 #: Sizes are compared as shares of everything that is free, in parts of this.
 _SHARE = 1 << 20
@@ -68,7 +68,8 @@ def sizes(model: AllocationModel) -> Ints:
     """Per class, the sum over resources of one pod's share of all that is free; at least 1."""
     total = np.maximum(model.free.sum(0), 1)
     scaled: Ints = np.minimum(model.requests, total) * _SHARE // total
-    return np.maximum(scaled.sum(1), 1)
+    shares: Ints = scaled.sum(1)
+    return np.maximum(shares, 1)
 
 
 def greedy(model: AllocationModel, start: Ints | None = None) -> Filling:
@@ -94,8 +95,3 @@ def by_prices(model: AllocationModel, costs: Ints) -> Filling:
     for k in ranking:
         filling.fill_class(int(k), np.argsort(-gains[k], kind="stable"))
     return filling
-
-
-def possible(model: AllocationModel, filling: Filling) -> Mask:
-    """K x N: where at least one more pod fits."""
-    return np.array([filling.room(k) > 0 for k in range(len(model.pods))], np.bool_).reshape(model.limits.shape)

@@ -1,12 +1,13 @@
 """The optimisation problem that a cluster and an objective define, in integers: what planner and verifier agree on.
 
 Pods that ask for the same and are worth the same everywhere form a class k of c_k pods. With x_kn pods of class k on
-node n, the problem is: maximise sum v_kn x_kn, subject to sum_n x_kn <= c_k, to sum_k r_kd x_kn <= f_nd for every node n
-and resource d (`pods` is one of them), and to 0 <= x_kn <= limit_kn, where limit_kn is 0 on nodes that don't accept the
-class and min(c_k, floor(f_nd / r_kd) over d) elsewhere.
+node n, the problem is: maximise sum v_kn x_kn, subject to sum_n x_kn <= c_k, to sum_k r_kd x_kn <= f_nd for every node
+n and resource d (`pods` is one of them), and to 0 <= x_kn <= limit_kn, where limit_kn is 0 on nodes that don't accept
+the class and min(c_k, floor(f_nd / r_kd) over d) elsewhere.
 
-For every positive integer q_d, sum_k floor(r_kd / q_d) x_kn <= floor(f_nd / q_d) follows (Chvatal-Gomory). The bound uses
-these rounded rows: with q_d the greatest common divisor of the requests nothing is lost and capacity nobody can use goes.
+For every positive integer q_d, sum_k floor(r_kd / q_d) x_kn <= floor(f_nd / q_d) follows (Chvatal-Gomory). The bound
+uses these rounded rows: with q_d the greatest common divisor of the requests nothing is lost, and capacity that nobody
+can use goes.
 """
 
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class AllocationModel:
 
     @property
     def value_step(self) -> int:
-        """Every achievable value is a multiple of this: the greatest common divisor of the values of possible places."""
+        """Every achievable value is a multiple of this, the greatest common divisor of what places are worth."""
         return max(int(np.gcd.reduce(self.values[self.limits > 0], initial=0)), 1)
 
     def capacity_left(self, placed: Ints) -> Ints:
@@ -146,7 +147,9 @@ def build_model(cluster: Cluster, objective: Objective) -> AllocationModel:
         requests=requests,
         counts=counts,
         free=free,
-        values=_values(cluster.nodes, classes, first, accepted, objective, (left[:, -2:].T, capacity[:, -2:].T)),
+        values=_values(
+            cluster.nodes, classes, first, accepted, objective, cpu_and_memory=(left[:, -2:].T, capacity[:, -2:].T)
+        ),
         limits=_limits(requests, counts, free, accepted),
         units=units,
         rounded_requests=rounded_requests,
@@ -198,7 +201,7 @@ def _limits(requests: Ints, counts: Ints, free: Ints, accepted: Mask) -> Ints:
 
 
 def _rounded(requests: Ints, free: Ints) -> tuple[Ints, Ints, Ints]:
-    """Divisors, and requests and free capacity divided by them: each below MAX_ROUNDED, requests no capacity meets apart.
+    """Divisors, and requests and free capacity divided by them; a request above MAX_ROUNDED fits nowhere.
 
     The divisor is the greatest common divisor of the requests, times the least power of two that keeps the largest free
     amount in range.
@@ -218,6 +221,7 @@ def _values(
     first: list[Pod],
     accepted: Mask,
     objective: Objective,
+    *,
     cpu_and_memory: tuple[Ints, Ints],
 ) -> Ints:
     free, capacity = cpu_and_memory

@@ -24,8 +24,8 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True):
 
     `per_pod + per_priority_rank * rank + taint_toleration * T + node_affinity * A + least_allocated * L`.
 
-    `rank` is the place (0, 1, .. 15) of the pod's priority among the distinct priorities of all pending pods. T, A and L
-    are 0..100 as kube-scheduler normalises them over the nodes that accept the pod, all at the state of the committed
+    `rank` is the place (0, 1, .. 15) of the pod's priority among the distinct priorities of all pending pods. T, A and
+    L are 0..100 as kube-scheduler normalises them over the nodes that accept the pod, all at the state of the committed
     cluster: the value of a place does not change with what else is placed, which is what makes it provable.
     """
 
@@ -105,7 +105,8 @@ def least_allocated(free: Ints, capacity: Ints, amount: tuple[int, int]) -> Ints
     """Per node 0..100: the mean share of CPU and memory that stays free with one such pod, of those the node has.
 
     Args:
-        free, capacity: CPU and memory as two rows, one column a node.
+        free: CPU and memory as two rows, one column a node.
+        capacity: likewise.
         amount: CPU and memory that the pod asks for.
     """
     shares = np.zeros(free.shape[1], np.int64)

@@ -1,7 +1,7 @@
-"""Finds an allocation and the prices that bound it: the best of greedy, price-greedy and dive, if wanted an integer search.
+"""Finds an allocation and prices that bound it: the best of greedy, price-greedy, dive and, if wanted, a search.
 
-Nothing here needs to be trusted: `daas.placement.allocation.verify` checks the outcome. Planning uses floating point and a
-solver, so it is not replayed; two machines may find different allocations, each with its own true certificate.
+Nothing here needs to be trusted: `daas.placement.allocation.verify` checks the outcome. Planning uses floating point
+and a solver, so it is not replayed; two machines may find different allocations, each with its own true certificate.
 """
 
 from typing import NamedTuple
@@ -11,14 +11,13 @@ import numpy as np
 from daas.placement.allocation.certificate import MAX_PRICE, PRICE_SCALE, Certificate
 from daas.placement.allocation.cluster import Cluster
 from daas.placement.allocation.errors import ClusterError
-from daas.placement.allocation.filling import Filling, by_prices, greedy, possible
+from daas.placement.allocation.filling import Filling, by_prices, greedy
 from daas.placement.allocation.model import AllocationModel, Ints, build_model
 from daas.placement.allocation.objective import Objective
-from daas.placement.allocation.program import Floats, Program, Suggestion, solve
+from daas.placement.allocation.program import Floats, Suggestion, program_of, solve
+from daas.placement.allocation.search import search, settle
 from daas.placement.allocation.verify import price_bound
 
-#: Fractions closer than this to a whole number are that number.
-_WHOLE = 1e-6
 MAX_ROUNDS = 64
 MAX_INTEGER_MS = 600_000
 
@@ -81,18 +80,23 @@ def plan_model(model: AllocationModel, effort: Effort) -> Outcome:
         SolverError: the solver is missing or failed.
     """
     effort.check()
-    relaxed = solve(_program(model, model.counts, model.rounded_requests, model.rounded_free, model.limits))
+    rounded = program_of(
+        model,
+        counts=model.counts,
+        requests=model.rounded_requests,
+        free=model.rounded_free,
+        limits=model.limits,
+    )
+    relaxed = solve(rounded)
     pod_prices, node_prices = round_prices(model, relaxed)
     candidates: list[tuple[str, Filling]] = [("greedy", greedy(model))]
-    costs: Ints = np.stack([node_prices @ r for r in model.rounded_requests]) // PRICE_SCALE if len(model.pods) else (
-        np.zeros_like(model.values)
-    )
+    costs: Ints = model.rounded_requests @ node_prices.T // PRICE_SCALE
     candidates.append(("prices", by_prices(model, costs)))
     if effort.rounds:
         candidates.append(("dive", dive(model, relaxed.placed, effort)))
     best = max(candidates, key=lambda candidate: candidate[1].value)[1]
     if effort.integer_ms:
-        best_whole = _search(model, best, effort.integer_ms)
+        best_whole = search(model, best, effort.integer_ms)
         candidates.append(("integer", best_whole))
         best = max(best, best_whole, key=lambda filling: filling.value)
     certificate = certify(model, best.placed, pod_prices, node_prices)
@@ -121,7 +125,7 @@ def solverless_prices(model: AllocationModel) -> tuple[Ints, Ints]:
 
 
 def round_prices(model: AllocationModel, suggestion: Suggestion) -> tuple[Ints, Ints]:
-    """The solver's prices as integers in the range that the verifier sums exactly; clipping can only loosen the bound."""
+    """The solver's prices as integers that the verifier can sum exactly; clipping can only loosen the bound."""
     scaled_pods = np.clip(np.nan_to_num(suggestion.pod_prices) * PRICE_SCALE, 0, 2.0**59)
     scaled_nodes = np.clip(np.nan_to_num(suggestion.node_prices) * PRICE_SCALE, 0, 2.0**59)
     node_prices: Ints = np.round(scaled_nodes).astype(np.int64)
@@ -132,46 +136,17 @@ def round_prices(model: AllocationModel, suggestion: Suggestion) -> tuple[Ints, 
     return np.round(scaled_pods).astype(np.int64), node_prices
 
 
-def _program(model: AllocationModel, counts: Ints, requests: Ints, free: Ints, limits: Ints) -> Program:
-    return Program(values=model.values, limits=limits, counts=counts, requests=requests, free=free)
-
-
 def dive(model: AllocationModel, fractions: Floats, effort: Effort) -> Filling:
     """Rounds fractions down, the largest of the rest up where they fit, and solves what is left again, a few times."""
     filling = Filling(model)
     for turn in range(effort.rounds):
         last = turn == effort.rounds - 1
-        _settle(filling, fractions, 100 if last else effort.fraction_percent)
+        settle(filling, fractions, 100 if last else effort.fraction_percent)
         if last or not filling.left.any():
             break
         room = np.stack([filling.room(k) for k in range(len(model.pods))])
         if not room.any():
             break
-        fractions = solve(_program(model, filling.left, model.requests, filling.free, room)).placed
+        left = program_of(model, counts=filling.left, requests=model.requests, free=filling.free, limits=room)
+        fractions = solve(left).placed
     return greedy(model, filling.placed)
-
-
-def _settle(filling: Filling, fractions: Floats, percent: int) -> None:
-    whole = np.floor(fractions + _WHOLE).astype(np.int64)
-    for k in np.nonzero(whole.any(1))[0].tolist():
-        counts = np.minimum(whole[k], filling.room(k))
-        before = np.cumsum(counts) - counts
-        filling.put(k, np.clip(int(filling.left[k]) - before, 0, counts))
-    rest = fractions - whole
-    order = np.argsort(-rest, axis=None, kind="stable")[: int((rest > _WHOLE).sum())]
-    most = max(5, len(order) * percent // 100)
-    for place in order[:most].tolist():
-        filling.put_one(*divmod(place, fractions.shape[1]))
-
-
-def _search(model: AllocationModel, start: Filling, integer_ms: int) -> Filling:
-    """An integer program from `start`; what it returns is rounded down and filled up, so that it always fits."""
-    limits = model.limits.copy()
-    limits[[k for k, why in enumerate(model.coupled) if why is not None]] = 0
-    program = _program(model, model.counts, model.requests, model.free, limits)
-    found = Filling(model)
-    _settle(found, solve(program, start=start.placed, integer_ms=integer_ms).placed, 100)
-    return greedy(model, found.placed)
-
-
-__all__ = ["Effort", "Outcome", "certify", "dive", "plan", "plan_model", "possible", "round_prices", "solverless_prices"]

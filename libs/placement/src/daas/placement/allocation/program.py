@@ -12,7 +12,7 @@ import numpy.typing as npt
 from daas.placement.allocation.errors import SolverError
 
 if TYPE_CHECKING:
-    from daas.placement.allocation.model import Ints, Mask
+    from daas.placement.allocation.model import AllocationModel, Ints, Mask
 
 Floats = npt.NDArray[np.float64]
 
@@ -47,7 +47,14 @@ class Program(NamedTuple):
     free: "Ints"
 
 
-def solve(program: Program, *, start: "Ints | None" = None, integer_ms: int = 0, linear_ms: int = 120_000) -> Suggestion:
+def program_of(model: "AllocationModel", *, counts: "Ints", requests: "Ints", free: "Ints", limits: "Ints") -> Program:
+    """What is left of a model, or its rounded form."""
+    return Program(values=model.values, limits=limits, counts=counts, requests=requests, free=free)
+
+
+def solve(
+    program: Program, *, start: "Ints | None" = None, integer_ms: int = 0, linear_ms: int = 120_000
+) -> Suggestion:
     """The best allocation in fractions, or in whole pods as far as `integer_ms` goes (0: fractions).
 
     Args:
@@ -70,7 +77,7 @@ def solve(program: Program, *, start: "Ints | None" = None, integer_ms: int = 0,
     if not len(k):
         return Suggestion(placed, np.zeros(classes), np.zeros((nodes, resources)))
     scale = np.maximum(program.requests.max(0, initial=1), 1).astype(np.float64)
-    highs = highspy.Highs()
+    highs: Any = highspy.Highs()  # type: ignore[no-untyped-call]  # its stubs leave the constructor bare
     _set(highs, "output_flag", False)
     _set(highs, "threads", _THREADS)
     _set(highs, "time_limit", (integer_ms or linear_ms) / 1000)
@@ -97,7 +104,12 @@ def _set(highs: Any, option: str, value: object) -> None:
 
 
 def _problem(
-    highspy: Any, program: Program, places: "tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]", scale: Floats, *, whole: bool
+    highspy: Any,
+    program: Program,
+    places: "tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]",
+    scale: Floats,
+    *,
+    whole: bool,
 ) -> Any:
     """Columns are possible places; rows are classes, then node by node its resources, each divided by `scale`."""
     k, n = places

@@ -61,8 +61,9 @@ class Verdict(NamedTuple):
 
 
 def verify(cluster: Cluster, certificate: Certificate) -> Verdict:
-    """Checks a certificate from nothing but the committed cluster. Whoever calls it compares `cluster.digest()` with the
-    commitment they trust.
+    """Checks a certificate from nothing but the committed cluster.
+
+    Whoever calls it compares `cluster.digest()` with the commitment they trust.
 
     Raises:
         CertificateError: it claims what is not so; see `verify_against`.
@@ -76,8 +77,8 @@ def verify_against(model: AllocationModel, certificate: Certificate) -> Verdict:
     """Checks a certificate against a model that the caller built itself.
 
     Raises:
-        CertificateError: `certificate-cluster`, `certificate-objective`, `certificate-infeasible`, `certificate-coupled`,
-            `certificate-value` or `certificate-bound`.
+        CertificateError: `certificate-cluster`, `certificate-objective`, `certificate-infeasible`,
+            `certificate-coupled`, `certificate-value` or `certificate-bound`.
         CertificateFormatError: `certificate-shape` or `certificate-range`.
     """
     if certificate.cluster != model.cluster:
@@ -175,7 +176,9 @@ def price_bound(model: AllocationModel, pod_prices: tuple[int, ...], node_prices
             )
         if prices and not 0 <= min(prices) <= max(prices) <= MAX_PRICE:
             raise CertificateFormatError(
-                f"prices are 0..{MAX_PRICE}, not {min(prices)} and {max(prices)}", reason="certificate-range", field=field
+                f"prices are 0..{MAX_PRICE}, not {min(prices)} and {max(prices)}",
+                reason="certificate-range",
+                field=field,
             )
     u = np.array(pod_prices, np.int64)
     w = np.array(node_prices, np.int64).reshape(len(model.nodes), resources)
@@ -204,7 +207,7 @@ def _dot(small: Ints, large: Ints) -> int:
 
 
 def placements(model: AllocationModel, certificate: Certificate) -> tuple[tuple[str, str], ...]:
-    """(pod uid, node) of a verified certificate: the pods of a class take its places in order, uids and nodes sorted."""
+    """(pod uid, node) of a verified certificate: the pods of a class take its places in order, by uid and by node."""
     taken = [0] * len(model.pods)
     out: list[tuple[str, str]] = []
     for k, n, pods in certificate.places:

@@ -10,16 +10,20 @@ from typing import Protocol
 import msgspec
 
 from daas.placement.allocation.cluster import Cluster, Running
+from daas.placement.batch import PlacementBatch
 from daas.placement.model import Node, Pod
+from daas.placement.policy import Genesis
 from daas.placement.records import PENDING, TAKES_CAPACITY, PodState
+from daas.placement.snapshot import read_snapshot
+from daas.placement.state import ClusterState
 
 
 class NodeView(Protocol):
-    """What is read of a node's record: the trimmed node."""
+    """What is read of a node's record: the trimmed node without its version, as the state root commits to it."""
 
     @property
-    def node(self) -> Node:
-        """The trimmed node."""
+    def encoded(self) -> bytes:
+        """JSON."""
         ...
 
 
@@ -28,7 +32,7 @@ class PodView(Protocol):
 
     @property
     def encoded(self) -> bytes:
-        """The trimmed pod as JSON."""
+        """The trimmed pod without its version, as JSON."""
         ...
 
     @property
@@ -42,6 +46,7 @@ class PodView(Protocol):
         ...
 
 
+_NODE = msgspec.json.Decoder(Node)
 _POD = msgspec.json.Decoder(Pod)
 
 
@@ -57,4 +62,18 @@ def cluster_of(nodes: Iterable[NodeView], pods: Iterable[PodView]) -> Cluster:
             running.append(Running(node=record.node, pod=_POD.decode(record.encoded)))
         elif record.state in PENDING:
             pending.append(_POD.decode(record.encoded))
-    return Cluster.of((record.node for record in nodes), running, pending)
+    return Cluster.of((_NODE.decode(record.encoded) for record in nodes), running, pending)
+
+
+def cluster_of_snapshot(genesis: Genesis, snapshot: bytes, anchored: PlacementBatch | None = None) -> Cluster:
+    """The cluster in the bytes of a scheduler's snapshot; with `anchored`, its state root has to be that of the batch.
+
+    Raises:
+        SnapshotError: malformed, of another genesis, or not the state right after `anchored`.
+        ClusterError: too large for one computation.
+    """
+    state = ClusterState(genesis.policy)
+    head = read_snapshot(snapshot, genesis.digest(), state)
+    if anchored is not None:
+        head.check(anchored, state.root())
+    return cluster_of(state.nodes.values(), state.pods.values())
