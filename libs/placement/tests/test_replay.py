@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from placement_simulator import Simulator
 from placement_world import GENESIS, World, make_node, make_pod
@@ -55,6 +55,7 @@ def test_a_replay_can_begin_at_an_anchored_snapshot(world: World) -> None:
             verify(GENESIS, snapshot, rest, [], anchored=other)
 
 
+@settings(deadline=None)  # each call replays a log
 @given(st.data())
 def test_any_altered_byte_of_the_log_is_found(world: World, data: st.DataObject) -> None:
     entries = list(world.entries)
@@ -140,6 +141,7 @@ def test_a_genesis_with_short_ids_is_refused() -> None:
         Genesis(chain=b"", registry=bytes(32), policy=Policy())
 
 
+@settings(deadline=None)  # the first call simulates a cluster
 @given(st.data())
 def test_an_altered_snapshot_is_refused_or_has_another_root(data: st.DataObject) -> None:
     simulator = _simulated()

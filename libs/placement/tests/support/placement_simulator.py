@@ -7,18 +7,32 @@ from placement_world import World, random_node, random_pod, reference_feasible
 
 from daas.common import merkle
 from daas.placement import Applied
-from daas.placement.commitment import NODE_BUCKETS, POD_BUCKETS, TOMBSTONE_BUCKETS, BucketTree, state_root
+from daas.placement.commitment import (
+    NODE_BUCKETS,
+    OBJECT_BUCKETS,
+    POD_BUCKETS,
+    TOMBSTONE_BUCKETS,
+    BucketTree,
+    state_root,
+)
 from daas.placement.log import (
     BindFailed,
+    ControllerDeleted,
+    ControllerUpserted,
     Event,
+    NamespaceDeleted,
+    NamespaceUpserted,
     NodeDeleted,
     NodeUpserted,
     PodDeleted,
     PodUpserted,
     ResyncFinished,
     ResyncStarted,
+    ServiceDeleted,
+    ServiceUpserted,
 )
-from daas.placement.model import Node, Pod
+from daas.placement.model import LabelSelector, Node, Pod
+from daas.placement.objects import leaf_name
 from daas.placement.records import PENDING, TAKES_CAPACITY, PodState
 from daas.placement.scheduler import Scheduler
 
@@ -42,8 +56,8 @@ class Simulator:
         for _ in range(rng.choice([0, 1, 3, 8])):
             events += rng.choices(
                 [self._new_pod, self._bind, self._bind_fails, self._delete_pod, self._node, self._lose_node,
-                 self._repeat, self._foreign, self._end_pod],
-                [8, 6, 2, 3, 2, 0.3, 2, 1, 2],
+                 self._repeat, self._foreign, self._end_pod, self._object],
+                [8, 6, 2, 3, 2, 0.3, 2, 1, 2, 0.3],
             )[0]()  # fmt: skip
         if rng.random() < 0.02:
             events += self._resync()
@@ -56,7 +70,7 @@ class Simulator:
         return self.version
 
     def _new_pod(self) -> list[Event]:
-        template = random_pod(self.rng, "x", 1, list(self.nodes) or ["n0"])
+        template = random_pod(self.rng, "x", 1, list(self.nodes) or ["n0"], social=self.rng.random() < 0.5)
         events: list[Event] = []
         for _ in range(self.rng.choice([1, 1, 4])):
             self.made += 1
@@ -148,6 +162,23 @@ class Simulator:
         self.nodes[name] = msgspec.structs.replace(node, metadata=meta)
         return [NodeUpserted(node=self.nodes[name])]
 
+    def _object(self) -> list[Event]:
+        """Namespaces, services and controllers come, change and go."""
+        rng = self.rng
+        namespace, name = rng.choice(["default", "blue"]), rng.choice(["s0", "s1"])
+        selector = {"app": rng.choice(["web", "db"])}
+        choices: list[Event] = [
+            NamespaceUpserted(name=namespace, labels={"team": rng.choice(["one", "two"])}),
+            NamespaceDeleted(name=namespace),
+            ServiceUpserted(namespace=namespace, name=name, selector=selector),
+            ServiceDeleted(namespace=namespace, name=name),
+            ControllerUpserted(
+                kind="ReplicaSet", namespace=namespace, name=name, selector=LabelSelector(match_labels=selector)
+            ),
+            ControllerDeleted(kind="ReplicaSet", namespace=namespace, name=name),
+        ]
+        return [rng.choice(choices)]
+
     def _lose_node(self) -> list[Event]:
         if not self.nodes:
             return []
@@ -237,8 +268,8 @@ class Simulator:
                 on.setdefault(record.node, []).append(msgspec.json.decode(record.encoded, type=Pod))
         for record in waiting:
             pod = msgspec.json.decode(record.encoded, type=Pod)
-            for name, node in state.nodes.items():
-                assert not reference_feasible(pod, node.node, on.get(name, []))
+            namespaces = {key[2]: r.value.labels or {} for key, r in state.objects.items() if key[0] == "Namespace"}
+            assert not reference_feasible(pod, [node.node for node in state.nodes.values()], on, namespaces)
 
 
 def root_from_scratch(scheduler: Scheduler) -> bytes:
@@ -248,6 +279,7 @@ def root_from_scratch(scheduler: Scheduler) -> bytes:
         (NODE_BUCKETS, {name: record.to_bcs() for name, record in state.nodes.items()}),
         (POD_BUCKETS, {uid: record.to_bcs() for uid, record in state.pods.items()}),
         (TOMBSTONE_BUCKETS, {uid: state._tombstone(uid) for uid in state.tombstones}),
+        (OBJECT_BUCKETS, {leaf_name(key): record.to_bcs() for key, record in state.objects.items()}),
     ):
         tree = BucketTree(buckets)
         tree.update(leaves)

@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 import msgspec
+import placement_reference as beside
 
 from daas.placement import Applied, Claim, Genesis, Policy, Scheduler
 from daas.placement.filters import term_holds
@@ -19,6 +20,7 @@ def make_node(
     name: str, version: int = 1, *, uid: str = "", labels: Any = None, taints: Any = (), **kwargs: Any
 ) -> Node:
     resources = {"cpu": "4", "memory": "8Gi", "pods": "110", **kwargs.pop("allocatable", {})}
+    images = kwargs.pop("images", ())
     document = {
         "metadata": {
             "name": name,
@@ -27,7 +29,7 @@ def make_node(
             "labels": {"kubernetes.io/hostname": name, **(labels or {})},
         },
         "spec": {"taints": list(taints), **kwargs},
-        "status": {"allocatable": resources},
+        "status": {"allocatable": resources, "images": list(images)},
     }
     return msgspec.convert(document, Node)
 
@@ -44,7 +46,14 @@ def make_pod(name: str, version: int = 1, *, uid: str = "", cpu: str = "", memor
         },
         "spec": {
             "schedulerName": "k3s-daas",
-            "containers": [{"name": "main", "resources": {"requests": {**requests, **kwargs.pop("requests", {})}}}],
+            "containers": [
+                {
+                    "name": "main",
+                    "image": kwargs.pop("image", ""),
+                    "ports": kwargs.pop("ports", []),
+                    "resources": {"requests": {**requests, **kwargs.pop("requests", {})}},
+                }
+            ],
             **kwargs.pop("spec", {}),
         },
         "status": {"phase": kwargs.pop("phase", "Pending")},
@@ -104,21 +113,22 @@ def reference_tolerates(pod: Pod, key: str, value: str, effect: str) -> bool:
     return False
 
 
-def reference_feasible(pod: Pod, node: Node, on_node: list[Pod]) -> bool:
-    if node.spec.unschedulable and not reference_tolerates(pod, "node.kubernetes.io/unschedulable", "", "NoSchedule"):
-        return False
-    for taint in node.spec.taints or ():
-        hard = taint.effect in ("NoSchedule", "NoExecute")
-        if hard and not reference_tolerates(pod, taint.key, taint.value, taint.effect):
-            return False
+def reference_tolerated(pod: Pod, node: Node) -> bool:
+    hard = [taint for taint in node.spec.taints or () if taint.effect in ("NoSchedule", "NoExecute")]
+    return all(reference_tolerates(pod, taint.key, taint.value, taint.effect) for taint in hard)
+
+
+def reference_selected(pod: Pod, node: Node) -> bool:
     labels = node.metadata.labels or {}
     if any(labels.get(key) != value for key, value in (pod.spec.node_selector or {}).items()):
         return False
     affinity = pod.spec.affinity.node_affinity if pod.spec.affinity else None
     if affinity and affinity.required:
-        terms = affinity.required.node_selector_terms
-        if not any(term_holds(term, node.metadata.name, labels) for term in terms):
-            return False
+        return any(term_holds(term, node.metadata.name, labels) for term in affinity.required.node_selector_terms)
+    return True
+
+
+def reference_fits(pod: Pod, node: Node, on_node: list[Pod]) -> bool:
     capacity = allocatable(node)
     if len(on_node) + 1 > capacity.get(PODS, 0):
         return False
@@ -129,9 +139,35 @@ def reference_feasible(pod: Pod, node: Node, on_node: list[Pod]) -> bool:
     return True
 
 
-def reference_scores(pod: Pod, nodes: list[Node], pods_on: dict[str, list[Pod]]) -> dict[str, int]:
+def reference_feasible(pod: Pod, nodes: list[Node], on: dict[str, list[Pod]], namespaces: Any = None) -> list[Node]:
+    """The nodes that every filter lets pass."""
+    selected = {node.metadata.name: reference_selected(pod, node) for node in nodes}
+    tolerated = {node.metadata.name: reference_tolerated(pod, node) for node in nodes}
+    found = []
+    for node in nodes:
+        name = node.metadata.name
+        cordoned = node.spec.unschedulable and not reference_tolerates(
+            pod, "node.kubernetes.io/unschedulable", "", "NoSchedule"
+        )
+        if (
+            not cordoned
+            and tolerated[name]
+            and selected[name]
+            and reference_fits(pod, node, on.get(name, []))
+            and beside.ports_free(pod, on.get(name, []))
+            and beside.spread_allows(pod, node, nodes, on, selected, tolerated)
+            and beside.anti_affinity_allows(pod, node, nodes, on, namespaces or {})
+            and beside.affinity_allows(pod, node, nodes, on, namespaces or {})
+        ):
+            found.append(node)
+    return found
+
+
+def reference_scores(
+    pod: Pod, nodes: list[Node], pods_on: dict[str, list[Pod]], namespaces: Any = None
+) -> dict[str, int]:
     """Total of each feasible node, with the weights of the default policy."""
-    feasible = [node for node in nodes if reference_feasible(pod, node, pods_on.get(node.metadata.name, []))]
+    feasible = reference_feasible(pod, nodes, pods_on, namespaces)
     affinity = pod.spec.affinity.node_affinity if pod.spec.affinity else None
     unwanted, wanted, totals = {}, {}, {}
     for node in feasible:
@@ -146,16 +182,20 @@ def reference_scores(pod: Pod, nodes: list[Node], pods_on: dict[str, list[Pod]])
             if term_holds(term.preference, name, node.metadata.labels or {})
         )
     most_unwanted, most_wanted = max(unwanted.values(), default=0), max(wanted.values(), default=0)
+    selected = {node.metadata.name: reference_selected(pod, node) for node in nodes}
+    tolerated = {node.metadata.name: reference_tolerated(pod, node) for node in nodes}
+    spread = beside.spread_scores(pod, feasible, nodes, pods_on, selected, tolerated)
+    together = beside.affinity_scores(pod, feasible, nodes, pods_on, namespaces or {})
     for node in feasible:
         name, capacity = node.metadata.name, allocatable(node)
-        together = [*pods_on.get(name, []), pod]
+        there = [*pods_on.get(name, []), pod]
         shares, fractions = [], []
         for resource, counted in (
-            ("cpu", sum(demand(p).score_cpu_milli for p in together)),
-            ("memory", sum(demand(p).score_memory_bytes for p in together)),
+            ("cpu", sum(demand(p).score_cpu_milli for p in there)),
+            ("memory", sum(demand(p).score_memory_bytes for p in there)),
         ):
             room = capacity.get(resource, 0)
-            asked = sum(dict(demand(p).requests).get(resource, 0) for p in together)
+            asked = sum(dict(demand(p).requests).get(resource, 0) for p in there)
             if room:
                 shares.append((room - counted) * 100 // room if counted <= room else 0)
                 fractions.append(min(asked, room) * 10_000 // room)
@@ -165,7 +205,8 @@ def reference_scores(pod: Pod, nodes: list[Node], pods_on: dict[str, list[Pod]])
             balanced = (20_000 - abs(fractions[0] - fractions[1])) // 200
         taint = 100 - 100 * unwanted[name] // most_unwanted if most_unwanted else 100
         liking = 100 * wanted[name] // most_wanted if most_wanted else 0
-        totals[name] = least + balanced + 3 * taint + 2 * liking
+        image = beside.image_score(pod, node, nodes)
+        totals[name] = least + balanced + 3 * taint + 2 * liking + image + 2 * spread[name] + 2 * together[name]
     return totals
 
 
@@ -186,10 +227,22 @@ def random_node(rng: random.Random, name: str, version: int) -> Node:
     if rng.random() < 0.3:
         allocatable["example.com/gpu"] = rng.choice(["1", "4"])
     labels = {"disk": rng.choice(["ssd", "hdd"]), "gen": str(rng.randrange(6))}
+    if rng.random() < 0.85:
+        labels["topology.kubernetes.io/zone"] = rng.choice("abc")
     if rng.random() < 0.5:
         labels["special"] = "yes"
     return make_node(
-        name, version, labels=labels, taints=taints, allocatable=allocatable, unschedulable=rng.random() < 0.08
+        name,
+        version,
+        labels=labels,
+        taints=taints,
+        allocatable=allocatable,
+        unschedulable=rng.random() < 0.08,
+        images=[
+            {"names": [f"reg.example/{image}"], "sizeBytes": rng.randrange(1, 1500) * 2**20}
+            for image in ("web:1", "db:latest")
+            if rng.random() < 0.3
+        ],
     )
 
 
@@ -207,7 +260,9 @@ def random_term(rng: random.Random, names: list[str]) -> dict[str, Any]:
     return {"matchExpressions": expressions, "matchFields": fields}
 
 
-def random_pod(rng: random.Random, name: str, version: int, names: list[str], **kwargs: Any) -> Pod:
+def random_pod(
+    rng: random.Random, name: str, version: int, names: list[str], *, social: bool = False, **kwargs: Any
+) -> Pod:
     requests = {}
     if rng.random() < 0.8:
         requests["cpu"] = rng.choice(["50m", "500m", "1500m"])
@@ -236,4 +291,69 @@ def random_pod(rng: random.Random, name: str, version: int, names: list[str], **
         ]
     if affinity:
         spec["affinity"] = {"nodeAffinity": affinity}
+    if social:
+        random_company(rng, spec, kwargs)
     return make_pod(name, version, requests=requests, priority=rng.choice([0, 0, 10]), **spec, **kwargs)
+
+
+ZONES = ["topology.kubernetes.io/zone", "kubernetes.io/hostname", "disk"]
+
+
+def random_selector(rng: random.Random) -> dict[str, Any]:
+    if rng.random() < 0.1:
+        return {}
+    if rng.random() < 0.7:
+        return {"matchLabels": {"app": rng.choice(["web", "db"])}}
+    operator = rng.choice(["In", "NotIn", "Exists", "DoesNotExist"])
+    values = ["gold", "silver"][: rng.randrange(1, 3)] if operator in ("In", "NotIn") else []
+    return {"matchExpressions": [{"key": "tier", "operator": operator, "values": values}]}
+
+
+def random_pod_term(rng: random.Random) -> dict[str, Any]:
+    term: dict[str, Any] = {"labelSelector": random_selector(rng), "topologyKey": rng.choice(ZONES)}
+    if rng.random() < 0.2:
+        term["namespaces"] = ["blue", "default"][: rng.randrange(1, 3)]
+    if rng.random() < 0.2:
+        term["namespaceSelector"] = rng.choice([{}, {"matchLabels": {"team": "one"}}])
+    if rng.random() < 0.1:
+        term["matchLabelKeys"] = ["tier"]
+    if rng.random() < 0.1:
+        term["mismatchLabelKeys"] = ["app"]
+    return term
+
+
+def random_company(rng: random.Random, spec: dict[str, Any], kwargs: dict[str, Any]) -> None:
+    """Labels, namespace, terms towards other pods, spread, ports and images."""
+    labels = {"app": rng.choice(["web", "db"])}
+    if rng.random() < 0.5:
+        labels["tier"] = rng.choice(["gold", "silver"])
+    kwargs["metadata"] = {"labels": labels}
+    kwargs["namespace"] = rng.choice(["default", "blue", "far"])
+    kwargs["image"] = rng.choice(["reg.example/web:1", "reg.example/db", ""])
+    affinity = spec.setdefault("affinity", {})
+    for side, chance in (("podAffinity", 0.15), ("podAntiAffinity", 0.2)):
+        group: dict[str, Any] = {}
+        if rng.random() < chance:
+            group["requiredDuringSchedulingIgnoredDuringExecution"] = [random_pod_term(rng)] * rng.choice([1, 1, 2])
+        if rng.random() < chance:
+            group["preferredDuringSchedulingIgnoredDuringExecution"] = [
+                {"weight": rng.randrange(1, 101), "podAffinityTerm": random_pod_term(rng)} for _ in range(2)
+            ]
+        affinity[side] = group
+    if rng.random() < 0.35:
+        spec["topologySpreadConstraints"] = [
+            {
+                "topologyKey": key,
+                "maxSkew": rng.randrange(1, 4),
+                "whenUnsatisfiable": rng.choice(["DoNotSchedule", "ScheduleAnyway"]),
+                "labelSelector": random_selector(rng),
+                "nodeAffinityPolicy": rng.choice(["Honor", "Ignore"]),
+                "nodeTaintsPolicy": rng.choice(["Honor", "Ignore"]),
+                **({"minDomains": rng.randrange(1, 5)} if rng.random() < 0.2 else {}),
+                **({"matchLabelKeys": ["tier"]} if rng.random() < 0.2 else {}),
+            }
+            for key in rng.sample(ZONES, rng.randrange(1, 3))
+        ]
+    if rng.random() < 0.15:
+        address = rng.choice(["", "10.0.0.1", "0.0.0.0"])
+        kwargs["ports"] = [{"containerPort": 80, "hostPort": rng.choice([80, 81]), "hostIP": address}]

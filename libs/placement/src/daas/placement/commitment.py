@@ -1,8 +1,8 @@
 """The state root, kept up to date leaf by leaf: only what changed is hashed again.
 
-The state is four leaves: the counters, a tree of nodes, a tree of pods, a tree of tombstones. The trees have a fixed
-number of buckets; a record stands in the bucket that the hash of its name chooses, and a bucket's leaf is its records'
-leaf hashes in the order of their names. So the root depends on what is in the state, not on how it came there.
+The state is five leaves: the counters, and trees of nodes, of pods, of tombstones and of other objects. The trees have
+a fixed number of buckets; a record stands in the bucket that the hash of its name chooses, and a bucket's leaf is its
+records' leaf hashes in the order of their names. So the root depends on what is in the state, not on how it came there.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,6 +13,7 @@ from daas.common import merkle
 NODE_BUCKETS = 1024
 POD_BUCKETS = 4096
 TOMBSTONE_BUCKETS = 256
+OBJECT_BUCKETS = 256
 
 
 class BucketTree:
@@ -64,6 +65,6 @@ class BucketTree:
             level = above
 
 
-def state_root(counters: bytes, nodes: bytes, pods: bytes, tombstones: bytes) -> bytes:
-    """The root over the four parts of the state."""
-    return merkle.root((counters, nodes, pods, tombstones))
+def state_root(counters: bytes, nodes: bytes, pods: bytes, tombstones: bytes, objects: bytes) -> bytes:
+    """The root over the five parts of the state."""
+    return merkle.root((counters, nodes, pods, tombstones, objects))

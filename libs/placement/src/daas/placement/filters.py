@@ -11,10 +11,14 @@ from daas.placement.model import (
     NodeSelectorRequirement,
     NodeSelectorTerm,
     Pod,
+    PodAffinity,
+    PodAffinityTerm,
     Taint,
     Toleration,
+    TopologySpreadConstraint,
 )
 from daas.placement.reasons import NONE, Reason
+from daas.placement.selectors import has_unknown_operator
 
 NO_SCHEDULE = "NoSchedule"
 NO_EXECUTE = "NoExecute"
@@ -26,6 +30,8 @@ NAME_FIELD = "metadata.name"
 OPERATORS = frozenset({"In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"})
 FIELD_OPERATORS = frozenset({"In", "NotIn"})
 TOLERATION_OPERATORS = frozenset({"", "Equal", "Exists"})
+SPREAD_ACTIONS = frozenset({"DoNotSchedule", "ScheduleAnyway"})
+INCLUSION_POLICIES = frozenset({"Honor", "Ignore"})
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}", re.ASCII)
 
@@ -112,20 +118,49 @@ def _unknown_node_affinity(affinity: Affinity) -> bool:
     )
 
 
+def _pod_terms(affinity: PodAffinity | None) -> list[PodAffinityTerm]:
+    if affinity is None:
+        return []
+    return [*(affinity.required or ()), *(weighted.pod_affinity_term for weighted in affinity.preferred or ())]
+
+
+def _unknown_pod_terms(affinity: Affinity) -> Reason:
+    """Terms without a topology key, or with operators that are not known: the API server lets neither pass."""
+    found = NONE
+    for terms, bit in (
+        (_pod_terms(affinity.pod_affinity), Reason.POD_AFFINITY_UNSUPPORTED),
+        (_pod_terms(affinity.pod_anti_affinity), Reason.POD_ANTI_AFFINITY_UNSUPPORTED),
+    ):
+        for term in terms:
+            if not term.topology_key:
+                found |= bit
+            for selector in (term.label_selector, term.namespace_selector):
+                if selector is not None and has_unknown_operator(selector.match_expressions):
+                    found |= Reason.SELECTOR_OPERATOR_UNSUPPORTED
+    return found
+
+
+def _unknown_spread(constraints: tuple[TopologySpreadConstraint, ...]) -> Reason:
+    found = NONE
+    for constraint in constraints:
+        policies = {constraint.node_affinity_policy, constraint.node_taints_policy}
+        known = constraint.when_unsatisfiable in SPREAD_ACTIONS and policies <= INCLUSION_POLICIES
+        if not known or not constraint.topology_key or constraint.max_skew < 1:
+            found |= Reason.TOPOLOGY_SPREAD_UNSUPPORTED
+        if constraint.label_selector and has_unknown_operator(constraint.label_selector.match_expressions):
+            found |= Reason.SELECTOR_OPERATOR_UNSUPPORTED
+    return found
+
+
 def unsupported(pod: Pod) -> Reason:
     """What the pod asks for that would be ignored if it were placed: bits of UNSUPPORTED, none where it is clear."""
-    spec, found = pod.spec, NONE
+    spec = pod.spec
     affinity = spec.affinity or Affinity()
-    if affinity.pod_affinity and affinity.pod_affinity.required:
-        found |= Reason.POD_AFFINITY_UNSUPPORTED
-    if affinity.pod_anti_affinity and affinity.pod_anti_affinity.required:
-        found |= Reason.POD_ANTI_AFFINITY_UNSUPPORTED
+    found = _unknown_pod_terms(affinity) | _unknown_spread(spec.topology_spread_constraints or ())
     if _unknown_node_affinity(affinity):
         found |= Reason.AFFINITY_OPERATOR_UNSUPPORTED
     if any(t.operator not in TOLERATION_OPERATORS for t in spec.tolerations or ()):
         found |= Reason.TOLERATION_OPERATOR_UNSUPPORTED
-    if any(c.when_unsatisfiable != "ScheduleAnyway" for c in spec.topology_spread_constraints or ()):
-        found |= Reason.TOPOLOGY_SPREAD_UNSUPPORTED
     for volume in spec.volumes or ():
         if volume.persistent_volume_claim or volume.ephemeral:
             found |= Reason.PERSISTENT_VOLUME_UNSUPPORTED
@@ -133,22 +168,8 @@ def unsupported(pod: Pod) -> Reason:
             found |= Reason.DISK_VOLUME_UNSUPPORTED
         if volume.iscsi or volume.rbd:
             found |= Reason.DISK_VOLUME_UNSUPPORTED
-    for container in (*spec.containers, *(spec.init_containers or ())):
-        if any(p.host_port or (spec.host_network and p.container_port) for p in container.ports or ()):
-            found |= Reason.HOST_PORT_UNSUPPORTED
     if spec.resource_claims:
         found |= Reason.RESOURCE_CLAIM_UNSUPPORTED
     if spec.scheduling_group or spec.workload_ref:
         found |= Reason.POD_GROUP_UNSUPPORTED
     return found
-
-
-def remarks(pod: Pod) -> Reason:
-    """PREFERENCE_NOT_SCORED where the pod has soft wishes that this engine doesn't weigh yet."""
-    affinity = pod.spec.affinity or Affinity()
-    soft = (
-        (affinity.pod_affinity and affinity.pod_affinity.preferred)
-        or (affinity.pod_anti_affinity and affinity.pod_anti_affinity.preferred)
-        or any(c.when_unsatisfiable == "ScheduleAnyway" for c in pod.spec.topology_spread_constraints or ())
-    )
-    return Reason.PREFERENCE_NOT_SCORED if soft else NONE

@@ -9,17 +9,26 @@ from daas.placement import model
 from daas.placement.errors import EventError
 from daas.placement.log import (
     BindFailed,
+    ControllerDeleted,
+    ControllerUpserted,
     Event,
+    NamespaceDeleted,
+    NamespaceUpserted,
     NodeDeleted,
     NodeUpserted,
+    ObjectEvent,
     PodDeleted,
     PodUpserted,
     ResyncFinished,
     ResyncStarted,
+    ServiceDeleted,
+    ServiceUpserted,
+    TenantDeleted,
+    TenantUpserted,
 )
 from daas.placement.model import Node, Pod
+from daas.placement.objects import MAX_OBJECTS, ObjectKey, ObjectRecord
 from daas.placement.records import PENDING, NodeRecord, PodRecord, PodState
-from daas.placement.repulsion import repelling_terms
 from daas.placement.resources import allocatable, demand, is_terminal
 from daas.placement.state import ClusterState
 
@@ -69,6 +78,35 @@ def fold(state: ClusterState, event: Event, now_ms: int) -> None:
             state.resync_id = event.id
         case ResyncFinished():
             _resync_finished(state, event)
+        case NamespaceDeleted() | ServiceDeleted() | ControllerDeleted() | TenantDeleted():
+            state.remove_object(object_key(event))
+        case _:
+            _object_upserted(state, event)
+
+
+def object_key(event: ObjectEvent) -> ObjectKey:
+    """What the event is about."""
+    match event:
+        case NamespaceUpserted() | NamespaceDeleted():
+            return "Namespace", "", event.name
+        case ServiceUpserted() | ServiceDeleted():
+            return "Service", event.namespace, event.name
+        case ControllerUpserted() | ControllerDeleted():
+            return event.kind, event.namespace, event.name
+        case TenantUpserted() | TenantDeleted():
+            return "Tenant", "", event.namespace
+
+
+def _object_upserted(state: ClusterState, event: ObjectEvent) -> None:
+    key = object_key(event)
+    if any("\0" in part for part in key):
+        raise EventError("a name holds a zero byte", reason="malformed-name")
+    if key not in state.objects and len(state.objects) >= MAX_OBJECTS:
+        raise EventError(f"{MAX_OBJECTS} objects are known already", reason="too-many-objects")
+    record = ObjectRecord(key, event, state.epoch)
+    if len(record.encoded) > MAX_OBJECT_BYTES:
+        raise EventError(f"an object has at most {MAX_OBJECT_BYTES} bytes", reason="object-too-large")
+    state.put_object(record)
 
 
 def _encode(value: Node | Pod) -> bytes:
@@ -173,15 +211,15 @@ def is_ours(state: ClusterState, pod: Pod) -> bool:
 def _classify(state: ClusterState, record: PodRecord, pod: Pod) -> None:
     """Puts a pod where its new version belongs."""
     if pod.spec.node_name and not is_terminal(pod):
-        state.bind(record, pod.spec.node_name, repelling_terms(pod))
+        state.bind(record, pod.spec.node_name, state.profiles.of(pod))
         return
     if not is_ours(state, pod):
         state.idle(record)
         return
-    priority, pod_class = pod.spec.priority or 0, state.classes.of(pod, record.demand)
-    labels = pod.metadata.labels or {}
-    unchanged = priority == record.priority and pod_class is record.pod_class and labels == record.labels
-    record.priority, record.pod_class, record.labels, record.repels = priority, pod_class, labels, ()
+    priority, pod_class, profile = pod.spec.priority or 0, state.classes.of(pod, record.demand), state.profiles.of(pod)
+    unchanged = (priority, pod_class, profile) == (record.priority, record.pod_class, record.profile)
+    record.priority, record.pod_class = priority, pod_class
+    state.change_profile(record, profile)
     if record.state is PodState.ASSUMED or (record.state in PENDING and unchanged):
         return
     state.activate(record)
@@ -203,4 +241,6 @@ def _resync_finished(state: ClusterState, event: ResyncFinished) -> None:
         state.remove_node(node)
     for pod in [pod for pod in state.pods.values() if pod.epoch != state.epoch]:
         state.remove_pod(pod)
+    for key in [key for key, record in state.objects.items() if record.epoch != state.epoch]:
+        state.remove_object(key)
     state.helped = True

@@ -5,12 +5,12 @@ that can't be read has no events and no time. Reading depends on nothing but the
 """
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
 from daas.placement.errors import EventError
-from daas.placement.model import Name, Node, Pod, Text
+from daas.placement.model import Labels, LabelSelector, Name, Node, Pod, Text
 
 SCHEMA = 1
 #: The micro-batch cap of whoever writes the log; one decision answers one entry.
@@ -73,7 +73,77 @@ class ResyncFinished(msgspec.Struct, frozen=True, kw_only=True, tag="resync_fini
     id: Name
 
 
-Event = NodeUpserted | NodeDeleted | PodUpserted | PodDeleted | BindFailed | ResyncStarted | ResyncFinished
+class NamespaceUpserted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="namespace_upserted"):
+    """A namespace and its labels, which namespace selectors read."""
+
+    name: Name
+    labels: Labels | None = None
+
+
+class NamespaceDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="namespace_deleted"):
+    """A namespace is gone."""
+
+    name: Name
+
+
+class ServiceUpserted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="service_upserted"):
+    """A service and the labels it selects pods by: its pods are spread by default."""
+
+    namespace: Name
+    name: Name
+    selector: Labels | None = None
+
+
+class ServiceDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="service_deleted"):
+    """A service is gone."""
+
+    namespace: Name
+    name: Name
+
+
+class ControllerUpserted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="controller_upserted"):
+    """A ReplicaSet, StatefulSet or ReplicationController: its pods are spread by default."""
+
+    kind: Literal["ReplicaSet", "StatefulSet", "ReplicationController"]
+    namespace: Name
+    name: Name
+    selector: LabelSelector | None = None
+
+
+class ControllerDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="controller_deleted"):
+    """A controller is gone."""
+
+    kind: Literal["ReplicaSet", "StatefulSet", "ReplicationController"]
+    namespace: Name
+    name: Name
+
+
+class TenantUpserted(msgspec.Struct, frozen=True, kw_only=True, tag="tenant_upserted"):
+    """A namespace's stake, which its share of the cluster is weighed by. Whole units, not the ledger's smallest."""
+
+    namespace: Name
+    stake: U64
+
+
+class TenantDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="tenant_deleted"):
+    """A namespace has no stake any more; it keeps the floor."""
+
+    namespace: Name
+
+
+ObjectEvent = (
+    NamespaceUpserted
+    | NamespaceDeleted
+    | ServiceUpserted
+    | ServiceDeleted
+    | ControllerUpserted
+    | ControllerDeleted
+    | TenantUpserted
+    | TenantDeleted
+)
+Event = (
+    NodeUpserted | NodeDeleted | PodUpserted | PodDeleted | BindFailed | ResyncStarted | ResyncFinished | ObjectEvent
+)
 
 
 class LogEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,6 +25,14 @@ class Model(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
     """Base of the trimmed API structs: camelCase names, defaults left out."""
 
 
+class OwnerReference(Model, frozen=True, kw_only=True):
+    """metadata.ownerReferences[]: who made the object."""
+
+    kind: Text = ""
+    name: Text = ""
+    controller: bool | None = None
+
+
 class ObjectMeta(Model, frozen=True, kw_only=True):
     """metadata: identity, version and labels."""
 
@@ -35,6 +43,7 @@ class ObjectMeta(Model, frozen=True, kw_only=True):
     labels: Labels | None = None
     creation_timestamp: Text | None = None
     deletion_timestamp: Text | None = None
+    owner_references: Annotated[tuple[OwnerReference, ...], msgspec.Meta(max_length=64)] | None = None
 
 
 class Taint(Model, frozen=True, kw_only=True):
@@ -52,10 +61,18 @@ class NodeSpec(Model, frozen=True, kw_only=True):
     taints: Annotated[tuple[Taint, ...], msgspec.Meta(max_length=256)] | None = None
 
 
+class ContainerImage(Model, frozen=True, kw_only=True):
+    """status.images[] of a node: an image it holds already, under all its names."""
+
+    names: Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)] | None = None
+    size_bytes: Annotated[int, msgspec.Meta(ge=0, lt=2**48)] = 0
+
+
 class NodeStatus(Model, frozen=True, kw_only=True):
-    """status of a node: what pods may use."""
+    """status of a node: what pods may use, and which images are there."""
 
     allocatable: ResourceList | None = None
+    images: Annotated[tuple[ContainerImage, ...], msgspec.Meta(max_length=1024)] | None = None
 
 
 class Node(Model, frozen=True, kw_only=True):
@@ -153,7 +170,7 @@ class LabelSelector(Model, frozen=True, kw_only=True):
 
 
 class PodAffinityTerm(Model, frozen=True, kw_only=True):
-    """A required term of pod affinity or anti-affinity."""
+    """A term of pod affinity or anti-affinity."""
 
     label_selector: LabelSelector | None = None
     namespaces: Annotated[tuple[Text, ...], msgspec.Meta(max_length=256)] | None = None
@@ -193,9 +210,13 @@ class TopologySpreadConstraint(Model, frozen=True, kw_only=True):
     """spec.topologySpreadConstraints[]."""
 
     topology_key: Text = ""
-    max_skew: int = 1
+    max_skew: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 1
     when_unsatisfiable: Text = "DoNotSchedule"
     label_selector: LabelSelector | None = None
+    min_domains: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] | None = None
+    match_label_keys: Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)] | None = None
+    node_affinity_policy: Text = "Honor"
+    node_taints_policy: Text = "Ignore"
 
 
 class Anything(Model, frozen=True, kw_only=True):

@@ -4,9 +4,20 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from daas.placement.filters import remarks, unsupported
+from daas.placement.filters import unsupported
 from daas.placement.model import Affinity, NodeSelector, Pod, PreferredSchedulingTerm, Toleration
 from daas.placement.resources import Demand
+
+
+def normalized_image(name: str) -> str:
+    """The name under which nodes list an image: with a tag, `latest` where none is given."""
+    return name if name.rfind(":") > name.rfind("/") else name + ":latest"
+
+
+def image_names(pod: Pod) -> tuple[str, ...]:
+    """The image of every container and init container, sorted."""
+    containers = (*(pod.spec.init_containers or ()), *pod.spec.containers)
+    return tuple(sorted(normalized_image(container.image) for container in containers))
 
 
 class ClassParts(msgspec.Struct, frozen=True):
@@ -17,8 +28,8 @@ class ClassParts(msgspec.Struct, frozen=True):
     node_selector: dict[str, str]
     required: NodeSelector | None
     preferred: tuple[PreferredSchedulingTerm, ...]
+    images: tuple[str, ...]
     unsupported: int
-    remarks: int
 
 
 class PodClass:
@@ -28,35 +39,32 @@ class PodClass:
         key: equal for equal classes.
         parts: what the pods ask for; its fields stand here too, for reading them fast.
         demand: what each pod takes.
-        unsupported, remarks: bits for the leaves of its pods.
-        repelled: (topology key, value) of nodes that running pods keep it away from.
+        unsupported: bits for the leaves of its pods.
     """
 
     __slots__ = (
         "__weakref__",
         "demand",
+        "images",
         "key",
         "node_selector",
         "parts",
         "preferred",
-        "remarks",
-        "repelled",
         "required",
         "tolerations",
         "unsupported",
     )
 
-    def __init__(self, key: bytes, parts: ClassParts, repelled: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(self, key: bytes, parts: ClassParts) -> None:
         self.key = key
         self.parts = parts
         self.demand = parts.demand
         self.tolerations = parts.tolerations
         self.node_selector = parts.node_selector
         self.preferred = parts.preferred
-        self.remarks = parts.remarks
+        self.images = parts.images
         self.required = parts.required
         self.unsupported = parts.unsupported
-        self.repelled = repelled
 
 
 class PodClasses:
@@ -75,21 +83,11 @@ class PodClasses:
             node_selector=spec.node_selector or {},
             required=affinity.required if affinity else None,
             preferred=(affinity.preferred if affinity else None) or (),
+            images=image_names(pod),
             unsupported=int(unsupported(pod)),
-            remarks=int(remarks(pod)),
         )
         key = msgspec.json.encode(parts, order="deterministic")
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = PodClass(key, parts)
-        return found
-
-    def kept_away(self, base: PodClass, repelled: tuple[tuple[str, str], ...]) -> PodClass:
-        """The class of pods like these that may not go to some topology domains."""
-        if not repelled:
-            return base
-        key = base.key + msgspec.json.encode(repelled)
-        found = self._known.get(key)
-        if found is None:
-            found = self._known[key] = PodClass(key, base.parts, repelled)
         return found

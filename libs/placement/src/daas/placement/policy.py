@@ -7,11 +7,15 @@ from daas.placement.batch import DIGEST_LENGTH, MAX_LEAVES
 from daas.placement.errors import GenesisError
 
 #: Names the decision procedure: any change that can alter a decision needs another one.
-ALGORITHM = "k3s-daas/least-allocated/1"
-#: Whose formulas the scores follow.
+ALGORITHM = "k3s-daas/placement/2"
+#: Whose formulas the scores follow: 1.36 looks at how a pod changes the balance of a node, 1.32 at what it comes to.
 PROFILE = "kube-scheduler/1.32"
+PROFILE_BALANCE_CHANGE = "kube-scheduler/1.36"
+PROFILES = (PROFILE, PROFILE_BALANCE_CHANGE)
 #: Room for every weighted score of 0..100 in the integer keys that nodes are compared by.
 MAX_WEIGHT = 1000
+#: The API's own limit for weights of preferred terms.
+MAX_SCORE = 100
 #: An hour: past that a decision says nothing about the cluster any more.
 MAX_DURATION_MS = 3_600_000
 
@@ -22,6 +26,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         scheduler_name: pods with this spec.schedulerName are ours to place.
         weight_*: of the scores, each 0..100, as in kube-scheduler's default profile.
+        hard_affinity_weight: what a required affinity term of a running pod counts for in inter-pod affinity.
         batch_max: pods in one decision.
         expires_ms: how long a decision may wait for its bind, from the entry's timestamp.
         grace_ms: how much longer the engine keeps the capacity taken, so that a late bind is still seen first.
@@ -35,6 +40,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     weight_balanced_allocation: int = 1
     weight_taint_toleration: int = 3
     weight_node_affinity: int = 2
+    weight_topology_spread: int = 2
+    weight_inter_pod_affinity: int = 2
+    weight_image_locality: int = 1
+    hard_affinity_weight: int = 1
     batch_max: int = MAX_LEAVES
     expires_ms: int = 60_000
     grace_ms: int = 30_000
@@ -52,6 +61,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
             ("weight_balanced_allocation", self.weight_balanced_allocation, 0, MAX_WEIGHT),
             ("weight_taint_toleration", self.weight_taint_toleration, 0, MAX_WEIGHT),
             ("weight_node_affinity", self.weight_node_affinity, 0, MAX_WEIGHT),
+            ("weight_topology_spread", self.weight_topology_spread, 0, MAX_WEIGHT),
+            ("weight_inter_pod_affinity", self.weight_inter_pod_affinity, 0, MAX_WEIGHT),
+            ("weight_image_locality", self.weight_image_locality, 0, MAX_WEIGHT),
+            ("hard_affinity_weight", self.hard_affinity_weight, 0, MAX_SCORE),
             ("batch_max", self.batch_max, 1, MAX_LEAVES),
             ("expires_ms", self.expires_ms, 1, MAX_DURATION_MS),
             ("grace_ms", self.grace_ms, 0, MAX_DURATION_MS),
@@ -60,9 +73,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         ):
             if not low <= value <= high:
                 raise GenesisError(f"{field} is {low}..{high}, not {value}", reason="policy-range", field=field)
-        for field, text, known in (("algorithm", self.algorithm, ALGORITHM), ("profile", self.profile, PROFILE)):
-            if text != known:
-                raise GenesisError(f"{field} is {known!r} here, not {text!r}", reason="policy-unknown", field=field)
+        for field, text, known in (("algorithm", self.algorithm, (ALGORITHM,)), ("profile", self.profile, PROFILES)):
+            if text not in known:
+                raise GenesisError(
+                    f"{field} is {' or '.join(known)} here, not {text!r}", reason="policy-unknown", field=field
+                )
 
     def to_bcs(self) -> bytes:
         """The bytes under the digest: the fields in order."""
@@ -75,6 +90,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
                 bcs.u32(self.weight_balanced_allocation),
                 bcs.u32(self.weight_taint_toleration),
                 bcs.u32(self.weight_node_affinity),
+                bcs.u32(self.weight_topology_spread),
+                bcs.u32(self.weight_inter_pod_affinity),
+                bcs.u32(self.weight_image_locality),
+                bcs.u32(self.hard_affinity_weight),
                 bcs.u32(self.batch_max),
                 bcs.u64(self.expires_ms),
                 bcs.u64(self.grace_ms),

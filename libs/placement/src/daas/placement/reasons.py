@@ -20,6 +20,12 @@ class Reason(IntFlag):
     INSUFFICIENT_EXTENDED_RESOURCE = 1 << 7
     TOO_MANY_PODS = 1 << 8
     EXISTING_ANTI_AFFINITY = 1 << 9
+    POD_AFFINITY_MISMATCH = 1 << 10
+    POD_ANTI_AFFINITY_MISMATCH = 1 << 11
+    TOPOLOGY_SPREAD_MISMATCH = 1 << 12
+    HOST_PORT_TAKEN = 1 << 13
+    RESERVED_FOR_NOMINATED = 1 << 14
+    VOLUME_MISMATCH = 1 << 15
 
     POD_AFFINITY_UNSUPPORTED = 1 << 16
     POD_ANTI_AFFINITY_UNSUPPORTED = 1 << 17
@@ -31,6 +37,7 @@ class Reason(IntFlag):
     TOLERATION_OPERATOR_UNSUPPORTED = 1 << 23
     AFFINITY_OPERATOR_UNSUPPORTED = 1 << 24
     DISK_VOLUME_UNSUPPORTED = 1 << 25
+    SELECTOR_OPERATOR_UNSUPPORTED = 1 << 26
 
     PREFERENCE_NOT_SCORED = 1 << 48
 
@@ -50,9 +57,15 @@ _PHRASES = {
     Reason.INSUFFICIENT_EXTENDED_RESOURCE: "insufficient extended resource",
     Reason.TOO_MANY_PODS: "too many pods",
     Reason.EXISTING_ANTI_AFFINITY: "existing pods' anti-affinity",
-    Reason.POD_AFFINITY_UNSUPPORTED: "required pod affinity",
-    Reason.POD_ANTI_AFFINITY_UNSUPPORTED: "required pod anti-affinity",
-    Reason.TOPOLOGY_SPREAD_UNSUPPORTED: "topology spread with DoNotSchedule",
+    Reason.POD_AFFINITY_MISMATCH: "pod affinity not met",
+    Reason.POD_ANTI_AFFINITY_MISMATCH: "the pod's anti-affinity",
+    Reason.TOPOLOGY_SPREAD_MISMATCH: "topology spread not met",
+    Reason.HOST_PORT_TAKEN: "host port taken",
+    Reason.RESERVED_FOR_NOMINATED: "room reserved for nominated pods",
+    Reason.VOLUME_MISMATCH: "volume out of reach",
+    Reason.POD_AFFINITY_UNSUPPORTED: "pod affinity without a topology key",
+    Reason.POD_ANTI_AFFINITY_UNSUPPORTED: "pod anti-affinity without a topology key",
+    Reason.TOPOLOGY_SPREAD_UNSUPPORTED: "topology spread of an unknown kind or without a topology key",
     Reason.PERSISTENT_VOLUME_UNSUPPORTED: "persistent volume claims",
     Reason.HOST_PORT_UNSUPPORTED: "host ports",
     Reason.RESOURCE_CLAIM_UNSUPPORTED: "resource claims",
@@ -60,6 +73,7 @@ _PHRASES = {
     Reason.TOLERATION_OPERATOR_UNSUPPORTED: "an unknown toleration operator",
     Reason.AFFINITY_OPERATOR_UNSUPPORTED: "an unknown node affinity operator or field",
     Reason.DISK_VOLUME_UNSUPPORTED: "in-tree disk volumes",
+    Reason.SELECTOR_OPERATOR_UNSUPPORTED: "an unknown label selector operator",
 }
 
 

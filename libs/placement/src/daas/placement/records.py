@@ -4,8 +4,9 @@ from enum import IntEnum
 from struct import Struct
 
 from daas.common import bcs
-from daas.placement.model import Node, PodAffinityTerm
+from daas.placement.model import Node
 from daas.placement.podclass import PodClass
+from daas.placement.profile import Profile
 from daas.placement.resources import Demand
 
 
@@ -128,8 +129,7 @@ class PodRecord:
         not_before_ms: end of the delay after the last failure.
         ticket: place in the queue, given when it became active.
         pod_class: what it asks for; only pods that may have to be decided have one.
-        labels: of pods that may have to be decided.
-        repels: terms of required anti-affinity with their encodings; only pods that are bound have them.
+        profile: what it is to other pods; idle pods have none.
     """
 
     __slots__ = (
@@ -139,14 +139,13 @@ class PodRecord:
         "encoded",
         "epoch",
         "expires_ms",
-        "labels",
         "name",
         "namespace",
         "node",
         "not_before_ms",
         "pod_class",
         "priority",
-        "repels",
+        "profile",
         "resource_version",
         "sequence",
         "state",
@@ -167,8 +166,7 @@ class PodRecord:
         self.demand = Demand((), 0, 0)
         self.priority = 0
         self.pod_class: PodClass | None = None
-        self.labels: dict[str, str] = {}
-        self.repels: tuple[tuple[bytes, PodAffinityTerm], ...] = ()
+        self.profile: Profile | None = None
         self.state = PodState.IDLE
         self.node = ""
         self.sequence = 0

@@ -6,14 +6,12 @@ import msgspec
 
 from daas.common import merkle
 from daas.placement.batch import DIGEST_LENGTH, Decision, Leaf, PlacementBatch
-from daas.placement.engine import Engine
+from daas.placement.engine import Engine, Wish
 from daas.placement.errors import EventError, LogSequenceError, QuantityError
 from daas.placement.fold import fold
 from daas.placement.log import RefusedEvent, decode_entry, decode_event
-from daas.placement.podclass import PodClass
 from daas.placement.policy import Genesis
 from daas.placement.records import PodRecord, PodState
-from daas.placement.repulsion import Repulsion
 from daas.placement.snapshot import SnapshotHead, read_snapshot, write_snapshot
 from daas.placement.state import ClusterState
 
@@ -55,7 +53,7 @@ class Scheduler:
         self._genesis = genesis
         self._policy_digest = genesis.policy.digest()
         self._state = ClusterState(genesis.policy)
-        self._engine = Engine(genesis.policy)
+        self._engine = Engine(genesis.policy, self._state.neighbours)
         self._sequence = 0
         self._digest = bytes(DIGEST_LENGTH)
         self._log_sequence = 0
@@ -161,20 +159,16 @@ class Scheduler:
             return None
         unschedulable = state.queue.members[PodState.UNSCHEDULABLE]
         if state.queue.active or (state.helped and unschedulable):
-            self._engine.table.sync(state.nodes, state.changed_nodes, state.changed_usage)
-            state.changed_nodes, state.changed_usage = {}, {}
+            self._engine.sync(state)
             seed = merkle.digest(_SEED_DOMAIN + self._digest + self._log_root)
             self._engine.begin(int.from_bytes(seed[:8], "little"))
-            repulsion = Repulsion(state.repelling.values(), state.nodes) if state.repelling else None
-            self._wake(now_ms, repulsion)
-        else:
-            repulsion = None
+            self._wake(now_ms)
         state.helped = False
         if not state.queue.active:
             return None
         sequence, expires_ms = self._sequence + 1, now_ms + self._genesis.policy.expires_ms
         leaves = tuple(
-            self._place(record, self._class_of(record, repulsion), sequence, now_ms, expires_ms)
+            self._place(record, sequence, now_ms, expires_ms)
             for record in state.queue.head(self._genesis.policy.batch_max)
         )
         batch = PlacementBatch(
@@ -193,35 +187,38 @@ class Scheduler:
         self._sequence, self._digest = sequence, batch.digest()
         return Decision(batch=batch, leaves=leaves, timestamp_ms=now_ms)
 
-    def _wake(self, now_ms: int, repulsion: Repulsion | None) -> None:
+    def _wake(self, now_ms: int) -> None:
         """Lets unschedulable pods go back to the queue whose class has a node now."""
         state = self._state
         if not state.helped:
             return
-        verdicts: dict[bytes, bool] = {}
+        verdicts: dict[tuple[bytes, bytes], bool] = {}
         waiting = sorted(state.queue.members[PodState.UNSCHEDULABLE].values(), key=lambda record: record.ticket)
         for record in waiting:
-            pod_class = self._class_of(record, repulsion)
-            if pod_class.unsupported:
+            wish = self._wish(record)
+            if wish.pod_class.unsupported:
                 continue
-            if pod_class.key not in verdicts:
-                verdicts[pod_class.key] = self._engine.any_feasible(pod_class)
-            if verdicts[pod_class.key]:
+            key = (wish.pod_class.key, wish.coupling.key)
+            if key not in verdicts:
+                verdicts[key] = self._engine.any_feasible(wish)
+            if verdicts[key]:
                 state.wake(record, now_ms)
 
-    def _class_of(self, record: PodRecord, repulsion: Repulsion | None) -> PodClass:
-        """What the pod asks for, less where running pods keep it away from."""
-        pod_class = record.pod_class
+    def _wish(self, record: PodRecord) -> Wish:
+        """What the engine is asked for a pod."""
+        pod_class, profile = record.pod_class, record.profile
         assert pod_class is not None, f"pod {record.uid} waits without a class"
-        if repulsion is None:
-            return pod_class
-        return self._state.classes.kept_away(pod_class, repulsion.domains(record.namespace, record.labels))
+        assert profile is not None, f"pod {record.uid} waits without a profile"
+        state = self._state
+        weight = state.policy.hard_affinity_weight
+        return Wish(pod_class, profile, state.neighbours.coupling(profile, state.objects, weight))
 
-    def _place(self, record: PodRecord, pod_class: PodClass, sequence: int, now_ms: int, expires_ms: int) -> Leaf:
+    def _place(self, record: PodRecord, sequence: int, now_ms: int, expires_ms: int) -> Leaf:
         """Decides one pod."""
-        chosen = None if pod_class.unsupported else self._engine.choose(pod_class)
+        wish = self._wish(record)
+        chosen = None if wish.pod_class.unsupported else self._engine.choose(wish)
         if chosen is None:
-            reasons = pod_class.unsupported or int(self._engine.explain(pod_class))
+            reasons = wish.pod_class.unsupported or int(self._engine.explain(wish))
             node, score = None, 0
             self._state.park(record, now_ms)
         else:
@@ -235,7 +232,7 @@ class Scheduler:
             resource_version=record.resource_version,
             node=node,
             score=score,
-            reasons=reasons | pod_class.remarks,
+            reasons=reasons,
         )
 
 

@@ -1,6 +1,7 @@
 """kube-scheduler's scores in integers, for one node and for many: two ways to write the same formulas.
 
-Sources: pkg/scheduler/framework/plugins (noderesources, tainttoleration, nodeaffinity) of Kubernetes 1.32. Where that
+Sources: pkg/scheduler/framework/plugins (noderesources, tainttoleration, nodeaffinity, imagelocality,
+interpodaffinity, podtopologyspread) of Kubernetes 1.32. Where that
 computes in floating point (balanced allocation), fractions are kept in ten-thousandths here.
 """
 
@@ -11,6 +12,11 @@ from daas.placement.table import Ints
 MAX_SCORE = 100
 #: Fractions of capacity in balanced allocation; times 2^48 it stays below 2^63.
 FRACTION = 10_000
+#: Thresholds of kube-scheduler's ImageLocality.
+IMAGE_MIN_BYTES = 23 * 1024 * 1024
+IMAGE_MAX_BYTES = 1000 * 1024 * 1024
+#: Whole k in 0..100 where 100 * (k / 100) in doubles is a little less than k.
+_ROUNDED_DOWN = np.isin(np.arange(MAX_SCORE + 1), (29, 57, 58))
 
 
 def least_allocated(cpu: int, cpu_capacity: int, memory: int, memory_capacity: int) -> int:
@@ -56,11 +62,81 @@ def balanced_allocation_of(cpu: Ints, cpu_capacity: Ints, memory: Ints, memory_c
     return scores
 
 
+def balance_change(with_pod: int, without: int, *, asks: bool) -> int:
+    """Balanced allocation of kube-scheduler 1.36: 50..100, 75 where the pod leaves the balance as it is.
+
+    A pod that asks for nothing moves nothing and gets 0 everywhere.
+    """
+    return 50 + (50 + with_pod - without) // 2 if asks else 0
+
+
+def balance_change_of(with_pod: Ints, without: Ints, *, asks: bool) -> Ints:
+    """`balance_change` over columns."""
+    return 50 + (50 + with_pod - without) // 2 if asks else np.zeros(len(with_pod), np.int64)
+
+
 def _fraction(used: Ints, capacity: Ints) -> Ints:
     part: Ints = np.minimum(used, capacity)
     part *= FRACTION
     part //= np.maximum(capacity, 1)
     return part
+
+
+def _to_double(numerator: int, denominator: int) -> tuple[int, int]:
+    """Numerator / denominator as the nearest IEEE double, (mantissa, exponent): ties to even."""
+    shift = 54 - numerator.bit_length() + denominator.bit_length()
+    scaled, rest = divmod(numerator << shift, denominator) if shift >= 0 else divmod(numerator, denominator << -shift)
+    extra = scaled.bit_length() - 53
+    low, half = scaled & ((1 << extra) - 1), 1 << (extra - 1)
+    mantissa = scaled >> extra
+    if low > half or (low == half and (rest or mantissa & 1)):
+        mantissa += 1
+    return mantissa, extra - shift
+
+
+def scaled_image_size(size: int, nodes: int, all_nodes: int) -> int:
+    """An image's size in proportion to the share of nodes that have it, cut to a whole number.
+
+    kube-scheduler multiplies doubles here; the same roundings are made in integers, so that the result is the same.
+    """
+    if not size:
+        return 0
+    share, share_exponent = _to_double(nodes, all_nodes)
+    product, exponent = _to_double(size * share, 1)
+    exponent += share_exponent
+    return product << exponent if exponent >= 0 else product >> -exponent
+
+
+def image_locality_of(sizes: Ints, containers: int) -> Ints:
+    """0..100 for the summed sizes of a pod's images: nothing below 23 MB, all at 1000 MB a container."""
+    largest = IMAGE_MAX_BYTES * max(containers, 1)
+    clipped: Ints = np.clip(sizes, IMAGE_MIN_BYTES, largest)
+    clipped -= IMAGE_MIN_BYTES
+    clipped *= MAX_SCORE
+    clipped //= largest - IMAGE_MIN_BYTES
+    return clipped
+
+
+def stretched(raw: Ints, least: int, most: int) -> Ints:
+    """Raw scores of inter-pod affinity as 0..100 between the least and the most among the feasible nodes.
+
+    kube-scheduler computes 100 * ((raw - least) / (most - least)) in doubles and cuts the fraction off: where the true
+    value is whole, three of the hundred come out one lower.
+    """
+    if most <= least:
+        return np.zeros(len(raw), np.int64)
+    above = (raw - least) * MAX_SCORE
+    share: Ints = above // (most - least)
+    share -= _ROUNDED_DOWN[np.clip(share, 0, MAX_SCORE)] & (share * (most - least) == above)
+    return share
+
+
+def evened(raw: Ints, least: int, most: int) -> Ints:
+    """Raw scores of soft topology spread as 0..100: fewer pods, more score."""
+    if not most:
+        return np.full(len(raw), MAX_SCORE, np.int64)
+    share: Ints = MAX_SCORE * (most + least - raw) // most
+    return share
 
 
 def normalized(raw: int, largest: int, *, reverse: bool) -> int:

@@ -10,6 +10,7 @@ from daas.placement.filters import NAME_FIELD, count_intolerable_preferences, pa
 from daas.placement.model import NodeSelectorRequirement, NodeSelectorTerm
 from daas.placement.podclass import PodClass
 from daas.placement.reasons import NONE, Reason
+from daas.placement.scores import image_locality_of, scaled_image_size
 from daas.placement.table import Mask, NodeTable, Slots
 
 #: Why a node is out before its room is looked at; views hold indices into this.
@@ -18,10 +19,8 @@ STATIC_REASONS = (
     Reason.NODE_UNSCHEDULABLE,
     Reason.UNTOLERATED_TAINT,
     Reason.NODE_AFFINITY_MISMATCH,
-    Reason.EXISTING_ANTI_AFFINITY,
 )
 AFFINITY = 3
-REPELLED = 4
 
 
 def taint_codes(table: NodeTable, pod_class: PodClass) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int16]]:
@@ -97,17 +96,28 @@ def _requirement(table: NodeTable, requirement: NodeSelectorRequirement, slots: 
     return np.zeros(len(slots), np.bool_)
 
 
-def repelled(table: NodeTable, pod_class: PodClass, slots: Slots) -> Mask:
-    """Whether running pods keep the class away."""
-    found = np.zeros(len(slots), np.bool_)
-    for key, value in pod_class.repelled:
-        found |= _requirement(table, NodeSelectorRequirement(key=key, operator="In", values=(value,)), slots)
-    return found
-
-
 def preference(table: NodeTable, pod_class: PodClass, slots: Slots) -> npt.NDArray[np.int32]:
     """The sum of the weights of preferred terms that hold."""
     total = np.zeros(len(slots), np.int32)
     for preferred in pod_class.preferred:
         total[_term(table, preferred.preference, slots)] += preferred.weight
     return total
+
+
+def tolerated(table: NodeTable, pod_class: PodClass) -> Mask:
+    """Per slot, whether the pod tolerates all hard taints, cordons left aside: what topology spread may honor."""
+    held = [
+        taint_refusal(pod_class.tolerations, taints, unschedulable=False) is NONE
+        for _, taints in table.taint_sets or [(False, ())]
+    ]
+    return np.array(held, np.bool_)[table.taint_set]
+
+
+def image_scores(table: NodeTable, pod_class: PodClass) -> npt.NDArray[np.int64]:
+    """Per slot, 0..100 for the images of the pod that are there already."""
+    total = np.zeros(table.slots, np.int64)
+    for name in pod_class.images:
+        there, nodes, size = table.image(name).summary(table.ranks)
+        if nodes:
+            total[there] += scaled_image_size(size, nodes, table.count)
+    return image_locality_of(total, len(pod_class.images))

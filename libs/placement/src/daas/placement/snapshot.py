@@ -10,14 +10,15 @@ import msgspec
 from daas.common import merkle
 from daas.placement.batch import DIGEST_LENGTH, PlacementBatch
 from daas.placement.errors import EventError, QuantityError, SnapshotError
-from daas.placement.fold import MAX_NODES, MAX_PODS, is_ours, node_record, parse_version
+from daas.placement.fold import MAX_NODES, MAX_PODS, is_ours, node_record, object_key, parse_version
+from daas.placement.log import ObjectEvent
 from daas.placement.model import Node, Pod
+from daas.placement.objects import MAX_OBJECTS, ObjectRecord
 from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, PodRecord, PodState
-from daas.placement.repulsion import repelling_terms
 from daas.placement.resources import demand
 from daas.placement.state import TOMBSTONES, ClusterState
 
-FORMAT = 1
+FORMAT = 2
 
 _U64 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _U32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
@@ -43,6 +44,11 @@ class _PodRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     ticket: _U64
 
 
+class _ObjectRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    encoded: bytes
+    epoch: _U64
+
+
 class _Document(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     format: int
     genesis: _Digest
@@ -59,6 +65,7 @@ class _Document(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fie
     tombstones: Annotated[tuple[str, ...], msgspec.Meta(max_length=TOMBSTONES)]
     nodes: Annotated[tuple[_NodeRow, ...], msgspec.Meta(max_length=MAX_NODES)]
     pods: Annotated[tuple[_PodRow, ...], msgspec.Meta(max_length=MAX_PODS)]
+    objects: Annotated[tuple[_ObjectRow, ...], msgspec.Meta(max_length=MAX_OBJECTS)]
 
 
 class SnapshotHead(NamedTuple):
@@ -126,6 +133,7 @@ def write_snapshot(head: SnapshotHead, genesis: bytes, state: ClusterState) -> b
             )
             for _, r in sorted(state.pods.items())
         ),
+        objects=tuple(_ObjectRow(r.encoded, r.epoch) for _, r in sorted(state.objects.items())),
     )
     return msgspec.msgpack.encode(document)
 
@@ -133,6 +141,7 @@ def write_snapshot(head: SnapshotHead, genesis: bytes, state: ClusterState) -> b
 _DOCUMENT = msgspec.msgpack.Decoder(_Document)
 _NODE = msgspec.json.Decoder(Node)
 _POD = msgspec.json.Decoder(Pod)
+_OBJECT = msgspec.json.Decoder(ObjectEvent)
 
 
 def read_snapshot(data: bytes, genesis: bytes, state: ClusterState) -> SnapshotHead:
@@ -186,6 +195,8 @@ def _fill(state: ClusterState, document: _Document) -> None:
         _add_node(state, row)
     for pod_row in document.pods:
         _add_pod(state, pod_row)
+    for object_row in document.objects:
+        _add_object(state, object_row)
     state.helped = document.helped
 
 
@@ -196,6 +207,15 @@ def _add_node(state: ClusterState, row: _NodeRow) -> None:
     _require(record.name not in state.nodes, f"node {record.name} stands twice")
     state.put_node(record)
     record.epoch = row.epoch
+
+
+def _add_object(state: ClusterState, row: _ObjectRow) -> None:
+    event = _OBJECT.decode(row.encoded)
+    record = ObjectRecord(object_key(event), event, row.epoch)
+    _require(not type(event).__name__.endswith("Deleted"), "a deletion stands among the objects")
+    _require(record.encoded == row.encoded, f"object {record.key} is not in its one encoding")
+    _require(record.key not in state.objects, f"object {record.key} stands twice")
+    state.put_object(record)
 
 
 def _add_pod(state: ClusterState, row: _PodRow) -> None:
@@ -215,8 +235,7 @@ def _add_pod(state: ClusterState, row: _PodRow) -> None:
     if row.state in PENDING or row.state is PodState.ASSUMED:
         _require(is_ours(state, pod), f"pod {meta.uid} is {row.state.name} but not ours to place")
         record.priority = pod.spec.priority or 0
-        record.labels = meta.labels or {}
         record.pod_class = state.classes.of(pod, record.demand)
-    if row.state is PodState.BOUND:
-        record.repels = repelling_terms(pod)
+    if row.state is not PodState.IDLE:
+        record.profile = state.profiles.of(pod)
     state.restore_pod(record, row.node)

@@ -5,10 +5,19 @@ state root and which nodes of the engine have to be looked at again.
 """
 
 from daas.common import bcs
-from daas.placement.commitment import NODE_BUCKETS, POD_BUCKETS, TOMBSTONE_BUCKETS, BucketTree, state_root
-from daas.placement.model import PodAffinityTerm
+from daas.placement.commitment import (
+    NODE_BUCKETS,
+    OBJECT_BUCKETS,
+    POD_BUCKETS,
+    TOMBSTONE_BUCKETS,
+    BucketTree,
+    state_root,
+)
+from daas.placement.neighbours import Neighbours
+from daas.placement.objects import ObjectKey, ObjectRecord, leaf_name
 from daas.placement.podclass import PodClasses
 from daas.placement.policy import Policy
+from daas.placement.profile import Profile, Profiles
 from daas.placement.queue import PendingQueue
 from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, PodRecord, PodState
 from daas.placement.resources import Demand
@@ -22,7 +31,8 @@ class ClusterState:
 
     Attributes:
         last_ms: timestamp of the last readable entry.
-        repelling: pods on a node that keep others away by required anti-affinity.
+        objects: what is neither node nor pod.
+        neighbours: who is beside whom, as far as choices depend on it.
         epoch: number of the last resync that was started; resync_id: its id while it runs, else "".
         tickets: places in the queue given so far.
         helped: whether something happened since the last look that can make an unschedulable pod fit.
@@ -36,7 +46,9 @@ class ClusterState:
         self.pod_names: dict[tuple[str, str], PodRecord] = {}
         self.pods_on: dict[str, dict[str, PodRecord]] = {}
         self.assumed: dict[str, PodRecord] = {}
-        self.repelling: dict[str, PodRecord] = {}
+        self.objects: dict[ObjectKey, ObjectRecord] = {}
+        self.neighbours = Neighbours()
+        self.profiles = Profiles()
         self.tombstones: dict[str, int] = {}
         self.tombstone_ring: list[str] = []
         self.tombstone_next = 0
@@ -53,7 +65,10 @@ class ClusterState:
         self._dirty_nodes: dict[str, None] = {}
         self._dirty_pods: dict[str, None] = {}
         self._dirty_tombstones: dict[str, None] = {}
-        self._trees = (BucketTree(NODE_BUCKETS), BucketTree(POD_BUCKETS), BucketTree(TOMBSTONE_BUCKETS))
+        self._dirty_objects: dict[ObjectKey, None] = {}
+        self._trees = tuple(
+            BucketTree(buckets) for buckets in (NODE_BUCKETS, POD_BUCKETS, TOMBSTONE_BUCKETS, OBJECT_BUCKETS)
+        )
 
     # --- nodes
 
@@ -133,7 +148,7 @@ class ClusterState:
         self._leave(record)
         record.state = PodState.IDLE
         record.pod_class = None
-        record.repels = ()
+        record.profile = None
         self._dirty_pods[record.uid] = None
 
     def activate(self, record: PodRecord) -> None:
@@ -146,12 +161,12 @@ class ClusterState:
         self.queue.add(record)
         self._dirty_pods[record.uid] = None
 
-    def bind(self, record: PodRecord, node: str, repels: tuple[tuple[bytes, PodAffinityTerm], ...]) -> None:
+    def bind(self, record: PodRecord, node: str, profile: Profile) -> None:
         """On a node, whoever put it there."""
-        if record.state is PodState.BOUND and record.node == node and record.repels == repels:
+        if record.state is PodState.BOUND and record.node == node and record.profile is profile:
             return
         self._leave(record)
-        record.repels = repels
+        record.profile = profile
         record.attempts = record.not_before_ms = record.ticket = 0
         record.pod_class = None
         self._settle(record, node, PodState.BOUND)
@@ -206,8 +221,6 @@ class ClusterState:
         record.node = node
         if state is PodState.ASSUMED:
             self.assumed[record.uid] = record
-        if record.repels:
-            self.repelling[record.uid] = record
         self.pods_on.setdefault(node, {})[record.uid] = record
         known = self.nodes.get(node)
         if known is not None:
@@ -215,6 +228,8 @@ class ClusterState:
             self._dirty_nodes[node] = None
             if not engine_knows:
                 self.changed_usage[node] = None
+        assert record.profile is not None, f"pod {record.uid} settles without a profile"
+        self.neighbours.add(record.profile, node, tell=not engine_knows)
         self._dirty_pods[record.uid] = None
 
     def _leave(self, record: PodRecord) -> None:
@@ -223,11 +238,12 @@ class ClusterState:
             self.queue.remove(record)
         elif record.state in TAKES_CAPACITY:
             self.assumed.pop(record.uid, None)
-            self.repelling.pop(record.uid, None)
             beside = self.pods_on[record.node]
             del beside[record.uid]
             if not beside:
                 del self.pods_on[record.node]
+            assert record.profile is not None, f"pod {record.uid} leaves without a profile"
+            self.neighbours.remove(record.profile, record.node)
             known = self.nodes.get(record.node)
             if known is not None:
                 known.give_back(record.demand)
@@ -236,6 +252,32 @@ class ClusterState:
                 self.helped = True
             record.node = ""
             record.sequence = record.expires_ms = 0
+
+    def change_profile(self, record: PodRecord, profile: Profile) -> None:
+        """Another profile for a pod, also while it is on a node."""
+        if record.state in TAKES_CAPACITY and record.profile is not None and record.profile is not profile:
+            self.neighbours.remove(record.profile, record.node)
+            self.neighbours.add(profile, record.node, tell=True)
+            self.helped = True
+        record.profile = profile
+
+    # --- objects
+
+    def put_object(self, record: ObjectRecord) -> None:
+        """Adds or replaces an object."""
+        before = self.objects.get(record.key)
+        self.objects[record.key] = record
+        self._dirty_objects[record.key] = None
+        if before is None or before.digest != record.digest:
+            self.neighbours.forget_surroundings()
+            self.helped = True
+
+    def remove_object(self, key: ObjectKey) -> None:
+        """Forgets an object, if it is known."""
+        if self.objects.pop(key, None) is not None:
+            self._dirty_objects[key] = None
+            self.neighbours.forget_surroundings()
+            self.helped = True
 
     # --- deletions, time
 
@@ -286,7 +328,7 @@ class ClusterState:
 
     def root(self) -> bytes:
         """The state root: 32 bytes over everything that the next decision depends on."""
-        nodes, pods, tombstones = self._trees
+        nodes, pods, tombstones, objects = self._trees
         if self._dirty_nodes:
             nodes.update({n: self.nodes[n].to_bcs() if n in self.nodes else None for n in self._dirty_nodes})
             self._dirty_nodes = {}
@@ -296,7 +338,11 @@ class ClusterState:
         if self._dirty_tombstones:
             tombstones.update({u: self._tombstone(u) if u in self.tombstones else None for u in self._dirty_tombstones})
             self._dirty_tombstones = {}
-        return state_root(self.counters(), nodes.root, pods.root, tombstones.root)
+        if self._dirty_objects:
+            known = self.objects
+            objects.update({leaf_name(k): known[k].to_bcs() if k in known else None for k in self._dirty_objects})
+            self._dirty_objects = {}
+        return state_root(self.counters(), nodes.root, pods.root, tombstones.root, objects.root)
 
     def _tombstone(self, uid: str) -> bytes:
         return bcs.string(uid) + bcs.u32(self.tombstones[uid])

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from daas.placement.filters import parse_label_integer
-from daas.placement.model import Taint
+from daas.placement.model import ContainerImage, Taint
 from daas.placement.records import NodeRecord
 from daas.placement.resources import CPU, MAX_CAPACITY, MEMORY, PODS
 
@@ -25,6 +25,16 @@ CPU_COLUMN, MEMORY_COLUMN, PODS_COLUMN = 0, 1, 2
 _CLIP = 4 * MAX_CAPACITY
 #: Dictionaries of label values grow with every new value; past this many times the nodes they are built anew.
 _SLACK = 8
+#: Columns of images are dropped past this many: 60 MB at 15,000 nodes.
+_MAX_IMAGES = 512
+
+
+def _image_size(images: tuple[ContainerImage, ...], name: str) -> int:
+    """The size of an image on a node, -1 where it is not there."""
+    for image in images:
+        if name in (image.names or ()):
+            return image.size_bytes
+    return -1
 
 
 def _clip(value: int) -> int:
@@ -39,9 +49,11 @@ class LabelColumn:
         self.ids: dict[str, int] = {}
         self._numbers: list[int] = [0]
         self._is_number: list[bool] = [False]
+        self._members: dict[int, Slots] = {}
 
     def put(self, slot: int, value: str | None) -> None:
         """Sets one node's value."""
+        self._members.clear()
         if value is None:
             self.values[slot] = 0
             return
@@ -53,10 +65,37 @@ class LabelColumn:
             self._is_number.append(number is not None)
         self.values[slot] = known
 
+    @property
+    def size(self) -> int:
+        """One more than the largest number in use."""
+        return len(self._numbers)
+
+    def members(self, number: int) -> Slots:
+        """The slots with a value, by its number."""
+        found = self._members.get(number)
+        if found is None:
+            found = self._members[number] = np.flatnonzero(self.values == number)
+        return found
+
     def numbers(self, slots: Slots) -> tuple[Mask, Ints]:
         """Of these slots: where the value is an integer, and which."""
         ids = self.values[slots]
         return np.array(self._is_number, np.bool_)[ids], np.array(self._numbers, np.int64)[ids]
+
+
+class ImageColumn:
+    """One image over all slots: its size in bytes where the node has it, -1 where not."""
+
+    def __init__(self, slots: int) -> None:
+        self.sizes: Ints = np.full(slots, -1, np.int64)
+
+    def summary(self, ranks: Ints) -> tuple[Mask, int, int]:
+        """(where it is, on how many nodes, its size as the first of them by name reports it)."""
+        there: Mask = self.sizes >= 0
+        slots = np.flatnonzero(there)
+        if not len(slots):
+            return there, 0, 0
+        return there, len(slots), self.sizes.item(slots[ranks[slots].argmin()])
 
 
 class NodeTable:
@@ -72,6 +111,7 @@ class NodeTable:
 
     def __init__(self) -> None:
         self.generation = 0
+        self.moved: dict[int, None] = {}
         self._build(16)
 
     def _build(self, slots: int) -> None:
@@ -89,11 +129,18 @@ class NodeTable:
         self._taint_ids: dict[tuple[bool, tuple[Taint, ...]], int] = {}
         self.labels: dict[str, LabelColumn] = {}
         self._label_source: list[Mapping[str, str]] = [{}] * slots
+        self.images: dict[str, ImageColumn] = {}
+        self._image_source: list[tuple[ContainerImage, ...]] = [()] * slots
         self.static_log: list[int] = []
         self.dynamic_log: list[int] = []
         self._sorted: list[str] = []
         self._ranks: Ints | None = None
         self.generation += 1
+
+    @property
+    def static_at(self) -> int:
+        """Moves on with every change of what nodes are."""
+        return len(self.static_log)
 
     @property
     def slots(self) -> int:
@@ -114,7 +161,8 @@ class NodeTable:
         return self._ranks
 
     def sync(self, nodes: Mapping[str, NodeRecord], changed: Mapping[str, None], usage: Mapping[str, None]) -> None:
-        """Looks again at nodes that changed, in whole or only in what is taken."""
+        """Looks again at nodes that changed, in whole or only in what is taken; `moved` names slots of new nodes."""
+        self.moved = {}
         if self._bloated(len(nodes)):
             self._build(max(16, 2 * len(nodes)))
             changed = dict.fromkeys(nodes)
@@ -130,6 +178,8 @@ class NodeTable:
 
     def _bloated(self, nodes: int) -> bool:
         allowed = _SLACK * (nodes + 1024)
+        if len(self.images) > _MAX_IMAGES:
+            return True
         return len(self.taint_sets) > allowed or any(len(column.ids) > allowed for column in self.labels.values())
 
     def _put(self, record: NodeRecord) -> None:
@@ -141,6 +191,9 @@ class NodeTable:
         self._label_source[slot] = labels
         for key, column in self.labels.items():
             column.put(slot, labels.get(key))
+        self._image_source[slot] = node.status.images or ()
+        for name, image in self.images.items():
+            image.sizes[slot] = _image_size(self._image_source[slot], name)
         taints = (node.spec.unschedulable, node.spec.taints or ())
         if taints not in self._taint_ids:
             self._taint_ids[taints] = len(self.taint_sets)
@@ -175,6 +228,7 @@ class NodeTable:
         if not self._spare:
             self._grow()
         slot = self._spare.pop()
+        self.moved[slot] = None
         self.names[slot] = name
         self.slot_of[name] = slot
         self.valid[slot] = True
@@ -186,9 +240,15 @@ class NodeTable:
         slot = self.slot_of.pop(name, None)
         if slot is None:
             return
+        self.moved[slot] = None
         self.names[slot] = None
         self.valid[slot] = False
         self._label_source[slot] = {}
+        for column in self.labels.values():
+            column.put(slot, None)
+        self._image_source[slot] = ()
+        for image in self.images.values():
+            image.sizes[slot] = -1
         self._spare.append(slot)
         del self._sorted[bisect_left(self._sorted, name)]
         self._ranks = None
@@ -199,6 +259,7 @@ class NodeTable:
         old = self.slots
         self.names += [None] * old
         self._label_source += [{}] * old
+        self._image_source += [()] * old
         self._spare = list(range(2 * old - 1, old - 1, -1))
         self.valid = np.concatenate((self.valid, np.zeros(old, np.bool_)))
         self.capacity = np.concatenate((self.capacity, np.zeros_like(self.capacity)), axis=1)
@@ -208,6 +269,8 @@ class NodeTable:
         self.taint_set = np.concatenate((self.taint_set, np.zeros_like(self.taint_set)))
         for column in self.labels.values():
             column.values = np.concatenate((column.values, np.zeros_like(column.values)))
+        for image in self.images.values():
+            image.sizes = np.concatenate((image.sizes, np.full(old, -1, np.int64)))
         self.generation += 1
 
     def label(self, key: str) -> LabelColumn:
@@ -217,6 +280,15 @@ class NodeTable:
             column = self.labels[key] = LabelColumn(self.slots)
             for slot in self.slot_of.values():
                 column.put(slot, self._label_source[slot].get(key))
+        return column
+
+    def image(self, name: str) -> ImageColumn:
+        """The column of an image, built when it is first asked for."""
+        column = self.images.get(name)
+        if column is None:
+            column = self.images[name] = ImageColumn(self.slots)
+            for slot in self.slot_of.values():
+                column.sizes[slot] = _image_size(self._image_source[slot], name)
         return column
 
     def take(self, slot: int, rows: tuple[tuple[int, int], ...], cpu: int, memory: int) -> None:

@@ -1,0 +1,102 @@
+"""Who is beside whom: which profiles are on which nodes, the terms they carry, and what changed since the last look."""
+
+from collections.abc import Mapping
+
+from daas.placement.coupling import Carriers, Coupling, Surroundings, couple
+from daas.placement.model import LabelSelector
+from daas.placement.objects import ObjectKey, ObjectRecord
+from daas.placement.profile import Profile
+
+#: Past this, whoever counts pods per node counts them all again rather than reading every change.
+MAX_CHANGES = 65_536
+
+
+class Neighbours:
+    """Profiles on nodes.
+
+    Attributes:
+        present: profiles with pods on nodes, by key.
+        changes: (profile, node, difference) since `take_changes`.
+        generation: changes when a coupling that was worked out may be another now.
+    """
+
+    def __init__(self) -> None:
+        self.present: dict[bytes, Profile] = {}
+        self.carriers = Carriers()
+        self.changes: list[tuple[Profile, str, int]] = []
+        self.overflowed = False
+        self.surroundings_generation = 0
+        self._surroundings: Surroundings | None = None
+
+    @property
+    def generation(self) -> int:
+        """Of carried terms and surroundings together: both only grow."""
+        return self.carriers.generation + self.surroundings_generation
+
+    def add(self, profile: Profile, node: str, *, tell: bool) -> None:
+        """One more pod of this profile on a node."""
+        if not profile.on:
+            self.present[profile.key] = profile
+            self.carriers.add(profile)
+        profile.on[node] = profile.on.get(node, 0) + 1
+        if tell:
+            self._note(profile, node, 1)
+
+    def remove(self, profile: Profile, node: str) -> None:
+        """One less."""
+        left = profile.on[node] - 1
+        if left:
+            profile.on[node] = left
+        else:
+            del profile.on[node]
+            if not profile.on:
+                del self.present[profile.key]
+                self.carriers.remove(profile)
+        self._note(profile, node, -1)
+
+    def _note(self, profile: Profile, node: str, difference: int) -> None:
+        if len(self.changes) >= MAX_CHANGES:
+            self.changes.clear()
+            self.overflowed = True
+        elif not self.overflowed:
+            self.changes.append((profile, node, difference))
+
+    def take_changes(self) -> list[tuple[Profile, str, int]] | None:
+        """What changed since the last time; None where it was too much to remember."""
+        changes, self.changes = self.changes, []
+        overflowed, self.overflowed = self.overflowed, False
+        return None if overflowed else changes
+
+    def forget_surroundings(self) -> None:
+        """An object changed."""
+        self._surroundings = None
+        self.surroundings_generation += 1
+
+    def surroundings(self, objects: Mapping[ObjectKey, ObjectRecord]) -> Surroundings:
+        """Namespaces, services and controllers as couplings need them."""
+        if self._surroundings is None:
+            namespaces: dict[str, Mapping[str, str]] = {}
+            services: dict[str, list[Mapping[str, str]]] = {}
+            controllers: dict[tuple[str, str, str], LabelSelector | None] = {}
+            for kind, namespace, name in sorted(objects):
+                value = objects[kind, namespace, name].value
+                if kind == "Namespace":
+                    namespaces[name] = {**(value.labels or {}), "kubernetes.io/metadata.name": name}
+                elif kind == "Service" and value.selector:
+                    services.setdefault(namespace, []).append(value.selector)
+                elif kind in ("ReplicaSet", "StatefulSet", "ReplicationController"):
+                    controllers[kind, namespace, name] = value.selector
+            self._surroundings = Surroundings(namespaces, services, controllers)
+        return self._surroundings
+
+    def coupling(
+        self, profile: Profile, objects: Mapping[ObjectKey, ObjectRecord], hard_affinity_weight: int
+    ) -> Coupling:
+        """What the placement of a pod of this profile depends on among other pods."""
+        generation = self.generation
+        if profile.coupled_at != generation:
+            around = self.surroundings(objects)
+            profile.coupling = couple(profile, self.carriers, around, hard_affinity_weight)
+            profile.coupled_at = generation
+        found: Coupling = profile.coupling
+        return found
