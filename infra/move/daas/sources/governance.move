@@ -39,7 +39,7 @@ const EZeroAmount: u64 = 11;
 
 const DIGEST_LENGTH: u64 = 32;
 /// How long an accepted proposal can be executed after its waiting time: 14 days.
-const EXECUTION_WINDOW_MS: u64 = 1_209_600_000;
+const WINDOW_TO_EXECUTE_MS: u64 = 1_209_600_000;
 
 const CHANGE_PARAMETERS: u8 = 1;
 const CHANGE_LIMITS: u8 = 2;
@@ -169,7 +169,7 @@ public fun propose(registry: &Registry, pool: &StakePool, action: Action, clock:
         created_ms,
         voting_until_ms,
         executable_from_ms,
-        executable_until_ms: executable_from_ms + EXECUTION_WINDOW_MS,
+        executable_until_ms: executable_from_ms + WINDOW_TO_EXECUTE_MS,
         quorum_mist: parameters::share(pool.total_bonded(), parameters.quorum_bps()),
         for_mist: 0,
         against_mist: 0,

@@ -131,7 +131,8 @@ class Machine:
             self.call(target, *arguments, sender=sender)
         location = refused.value.location
         assert location is not None
-        return f"{location.module}::{abort_name(PACKAGE_ADDRESS, _hex(location.address), location.module, refused.value.code)}"
+        name = abort_name(PACKAGE_ADDRESS, _hex(location.address), location.module, refused.value.code)
+        return f"{location.module}::{name or refused.value.code}"
 
     def _argument(self, parameter: Type, given: Any) -> Any:
         target = parameter.target if isinstance(parameter, Reference) else parameter
