@@ -24,6 +24,8 @@ from daas.devstack.ledger.signatures import address_of
 from daas.devstack.ledger.store import Store
 from daas.devstack.ledger.type_tags import GAS_COIN, format_type
 
+sys.path.insert(0, str(Path(__file__).parent / "support"))  # helpers that several test files import
+
 NOW_MS = 1_795_000_000_000
 
 

@@ -175,7 +175,7 @@ class Execution:
         if child is None:
             return None
         if child.type != field_type(key_type, value_type):
-            raise AbortError(FIELD_TYPE_MISMATCH)
+            raise AbortError(FIELD_TYPE_MISMATCH, "dynamic_field::borrow_child_object")
         return Ref(child.cell[0], 2)
 
     def has_field(self, parent: bytes, key_type: Type, key: Value, value_type: Type | None = None) -> bool:
@@ -191,7 +191,7 @@ class Execution:
         """
         object_id = derive_field_id(parent, key_type, self.codec.encode(key_type, key))
         if self._field(object_id) is not None:
-            raise AbortError(FIELD_EXISTS)
+            raise AbortError(FIELD_EXISTS, "dynamic_field::add")
         self._bound_fields()
         before = self.children.get(object_id)
         self.children[object_id] = Child(
@@ -210,11 +210,16 @@ class Execution:
         """
         reference = self.field(parent, key_type, key, value_type)
         if reference is None:
-            raise AbortError(FIELD_MISSING)
+            raise AbortError(FIELD_MISSING, "dynamic_field::remove_child_object")
         value = reference.get()
         object_id = derive_field_id(parent, key_type, self.codec.encode(key_type, key))
         self.children[object_id].cell[0] = None
         return value
+
+    def child_type(self, parent: bytes, object_id: bytes) -> Datatype | None:
+        """The type of an object owned by `parent`, None if it is not there."""
+        child = self.children.get(object_id) or self._load_child(object_id)
+        return None if child is None or child.parent != parent or child.cell[0] is None else child.type
 
     def child_object(self, parent: bytes, object_id: bytes, type_: Datatype) -> Ref | None:
         """A reference to an object owned by `parent`, None if it is not there.
@@ -226,7 +231,7 @@ class Execution:
         if child is None or child.parent != parent or child.cell[0] is None:
             return None
         if child.type != type_:
-            raise AbortError(FIELD_TYPE_MISMATCH)
+            raise AbortError(FIELD_TYPE_MISMATCH, "dynamic_field::borrow_child_object")
         return Ref(child.cell, 0)
 
     def add_child_object(self, parent: bytes, type_: Datatype, value: Value) -> None:

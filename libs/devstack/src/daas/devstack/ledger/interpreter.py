@@ -31,6 +31,10 @@ _VEC_PACK, _VEC_LEN, _VEC_BORROW = map(int, (Op.VEC_PACK, Op.VEC_LEN, Op.VEC_IMM
 _VEC_PUSH, _VEC_POP, _VEC_UNPACK, _VEC_SWAP = map(int, (Op.VEC_PUSH_BACK, Op.VEC_POP_BACK, Op.VEC_UNPACK, Op.VEC_SWAP))
 _LITERALS = frozenset(map(int, (Op.LD_U8, Op.LD_U16, Op.LD_U32, Op.LD_U64, Op.LD_U128, Op.LD_U256)))
 _CASTS = frozenset(map(int, (Op.CAST_U8, Op.CAST_U16, Op.CAST_U32, Op.CAST_U64, Op.CAST_U128, Op.CAST_U256)))
+# What happened, and for vectors the sub-status by which the Move machine tells one from the other.
+_OUT_OF_BOUNDS: Final = "VECTOR_OPERATION_ERROR with sub-status 1"
+_POP_EMPTY: Final = "VECTOR_OPERATION_ERROR with sub-status 2"
+_UNPACK_MISMATCH: Final = "VECTOR_OPERATION_ERROR with sub-status 3"
 _COMPOUND = frozenset({list, bytearray, bytes})
 _STEPS_UNMETERED_MAX: Final = 1_000
 _IGNORED = frozenset(map(int, (Op.NOP, Op.FREEZE_REF)))
@@ -178,7 +182,7 @@ def run(
         elif op == _VEC_BORROW:
             index, vector = pop(), pop().get()
             if index >= len(vector):
-                raise _failed("VECTOR_OPERATION_ERROR", function, position - 1, meter, steps, charges)
+                raise _failed(_OUT_OF_BOUNDS, function, position - 1, meter, steps, charges)
             push(Ref(vector, index))
         elif op == _VEC_PUSH:
             item = pop()
@@ -186,7 +190,7 @@ def run(
         elif op == _VEC_POP:
             vector = pop().get()
             if not vector:
-                raise _failed("VECTOR_OPERATION_ERROR", function, position - 1, meter, steps, charges)
+                raise _failed(_POP_EMPTY, function, position - 1, meter, steps, charges)
             push(vector.pop())
         elif op == _VEC_PACK:
             element, count = operand
@@ -196,12 +200,12 @@ def run(
         elif op == _VEC_UNPACK:
             vector = pop()
             if len(vector) != operand[1]:
-                raise _failed("VECTOR_OPERATION_ERROR", function, position - 1, meter, steps, charges)
+                raise _failed(_UNPACK_MISMATCH, function, position - 1, meter, steps, charges)
             stack.extend(vector)
         elif op == _VEC_SWAP:
             second, first, vector = pop(), pop(), pop().get()
             if max(first, second) >= len(vector):
-                raise _failed("VECTOR_OPERATION_ERROR", function, position - 1, meter, steps, charges)
+                raise _failed(_OUT_OF_BOUNDS, function, position - 1, meter, steps, charges)
             vector[first], vector[second] = vector[second], vector[first]
         elif op not in _IGNORED:
             right, left = pop(), pop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from daas.devstack.ledger.natives.registry import AbortError, Ref
+from daas.devstack.ledger.natives.registry import AbortError, NativeFailureError, Ref
 from daas.devstack.ledger.natives.structs import framework_module
 from daas.devstack.ledger.type_tags import Type
 
@@ -27,14 +27,14 @@ coin = framework_module("sui::coin")
 def add_to(held: Any, amount: int) -> None:
     """Add to a balance in place."""
     if held[0] + amount > U64_MAX:
-        raise AbortError(BALANCE_OVERFLOW)
+        raise NativeFailureError("ARITHMETIC_ERROR", "balance::join")
     held[0] += amount
 
 
 def take_from(held: Any, amount: int) -> Any:
     """A new balance taken from another."""
     if held[0] < amount:
-        raise AbortError(BALANCE_TOO_SMALL)
+        raise AbortError(BALANCE_TOO_SMALL, "balance::split")
     held[0] -= amount
     return [amount]
 
@@ -68,7 +68,35 @@ def _withdraw_all(_execution: Execution, _types: Types, held: Ref) -> Any:
 @balance.function("public fun destroy_zero<T>(Balance<T>)")
 def _destroy_zero(_execution: Execution, _types: Types, held: Any) -> None:
     if held[0]:
-        raise AbortError(BALANCE_NOT_ZERO)
+        raise AbortError(BALANCE_NOT_ZERO, "balance::destroy_zero")
+
+
+@balance.function("public fun create_supply<T>(T): Supply<T>")
+def _create_supply(_execution: Execution, _types: Types, _witness: Any) -> Any:
+    return [0]
+
+
+@balance.function("public fun supply_value<T>(&Supply<T>): u64")
+def _supply_value(_execution: Execution, _types: Types, supply: Ref) -> Any:
+    return supply.get()[0]
+
+
+@balance.function("public fun increase_supply<T>(&mut Supply<T>, u64): Balance<T>")
+def _increase_supply(_execution: Execution, _types: Types, supply: Ref, amount: int) -> Any:
+    held = supply.get()
+    if amount >= U64_MAX - held[0]:
+        raise AbortError(BALANCE_OVERFLOW)
+    held[0] += amount
+    return [amount]
+
+
+@balance.function("public fun decrease_supply<T>(&mut Supply<T>, Balance<T>): u64")
+def _decrease_supply(_execution: Execution, _types: Types, supply: Ref, other: Any) -> Any:
+    held = supply.get()
+    if held[0] < other[0]:
+        raise AbortError(BALANCE_OVERFLOW)
+    held[0] -= other[0]
+    return other[0]
 
 
 @coin.function("public fun value<T>(&Coin<T>): u64")

@@ -16,6 +16,8 @@ KEY_EXISTS: Final = 0
 KEY_MISSING: Final = 1
 MAP_NOT_EMPTY: Final = 2
 INDEX_OUT_OF_BOUNDS: Final = 3
+MAP_EMPTY: Final = 4
+UNEQUAL_LENGTHS: Final = 5
 
 vec_map = framework_module("sui::vec_map")
 vec_set = framework_module("sui::vec_set")
@@ -29,7 +31,7 @@ def _position(entries: list[Any], key: Any) -> int:
     for position, entry in enumerate(entries):
         if entry[0] == key:
             return position
-    raise AbortError(KEY_MISSING)
+    raise AbortError(KEY_MISSING, "vec_map::get_idx")
 
 
 def _has(entries: list[Any], key: Any) -> bool:
@@ -117,6 +119,49 @@ def _get_entry_by_idx(_execution: Execution, _types: Types, target: Ref, positio
     if position >= len(entries):
         raise AbortError(INDEX_OUT_OF_BOUNDS)
     return Ref(entries[position], 0), Ref(entries[position], 1)
+
+
+@vec_map.function("public fun pop<K, V>(&mut VecMap<K, V>): (K, V)")
+def _pop(_execution: Execution, _types: Types, target: Ref) -> tuple[Any, Any]:
+    entries = target.get()[0]
+    if not entries:
+        raise AbortError(MAP_EMPTY)
+    key, value = entries.pop()
+    return key, value
+
+
+@vec_map.function("public fun get_idx_opt<K, V>(&VecMap<K, V>, &K): 0x1::option::Option<u64>")
+def _get_idx_opt(_execution: Execution, _types: Types, target: Ref, key: Ref) -> Any:
+    return [[position for position, entry in enumerate(target.get()[0]) if entry[0] == key.get()][:1]]
+
+
+@vec_map.function("public fun remove_entry_by_idx<K, V>(&mut VecMap<K, V>, u64): (K, V)")
+def _remove_entry_by_idx(_execution: Execution, _types: Types, target: Ref, position: int) -> tuple[Any, Any]:
+    entries = target.get()[0]
+    if position >= len(entries):
+        raise AbortError(INDEX_OUT_OF_BOUNDS)
+    key, value = entries.pop(position)
+    return key, value
+
+
+@vec_map.function("public fun from_keys_values<K, V>(vector<K>, vector<V>): VecMap<K, V>")
+def _from_keys_values(_execution: Execution, _types: Types, keys: Any, values: Any) -> Any:
+    if len(keys) != len(values):
+        raise AbortError(UNEQUAL_LENGTHS)
+    entries: list[Any] = []
+    for key, value in zip(keys, values, strict=True):
+        if _has(entries, key):
+            raise AbortError(KEY_EXISTS, "vec_map::insert")
+        entries.append([key, value])
+    return [entries]
+
+
+@vec_set.function("public fun from_keys<K>(vector<K>): VecSet<K>")
+def _from_keys(_execution: Execution, _types: Types, keys: Any) -> Any:
+    for position, key in enumerate(keys):
+        if key in keys[:position]:
+            raise AbortError(KEY_EXISTS, "vec_set::insert")
+    return [keys]
 
 
 @vec_set.function("public fun empty<K>(): VecSet<K>")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from daas.devstack.ledger.gas import GAS_PRICE
 from daas.devstack.ledger.natives.registry import AbortError, Ref, copy_value
 from daas.devstack.ledger.natives.structs import framework_module
 from daas.devstack.ledger.type_tags import ADDRESS_LENGTH, Datatype, Type
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from daas.devstack.ledger.execution import Execution
 
 Types = tuple[Type, ...]
+ADDRESS_PARSE_ERROR: Final = 0
 TOO_PERMISSIVE: Final = 1
 ALREADY_AUTHORIZED: Final = 2
 NOT_AUTHORIZED: Final = 3
@@ -129,8 +131,8 @@ def _sponsor(execution: Execution, _types: Types, _context: Ref) -> Any:
 
 
 @tx_context.function("public fun reference_gas_price(&TxContext): u64")
-def _reference_gas_price(execution: Execution, _types: Types, _context: Ref) -> int:
-    return execution.gas_price
+def _reference_gas_price(_execution: Execution, _types: Types, _context: Ref) -> int:
+    return GAS_PRICE
 
 
 @tx_context.function("public fun gas_price(&TxContext): u64")
@@ -155,7 +157,7 @@ def _emit(execution: Execution, types: Types, value: Any) -> None:
 
 def _address_of(data: bytes | bytearray) -> bytes:
     if len(data) != ADDRESS_LENGTH:
-        raise AbortError(0)  # EAddressParseError
+        raise AbortError(ADDRESS_PARSE_ERROR, "address::from_bytes")
     return bytes(data)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from daas.devstack.ledger.natives.registry import AbortError, Ref
+from daas.devstack.ledger.natives.registry import AbortError, NativeFailureError, Ref
 from daas.devstack.ledger.natives.structs import framework_module
-from daas.devstack.ledger.type_tags import Type, format_type
+from daas.devstack.ledger.natives.vectors import some
+from daas.devstack.ledger.type_tags import INTEGER_BITS, Type, format_type
 
 if TYPE_CHECKING:
     from daas.devstack.ledger.execution import Execution
@@ -80,13 +81,16 @@ def _peel_bool(_execution: Execution, _types: Types, reader: Ref) -> bool:
 
 def _length_of(reader: Ref) -> int:
     total = shift = 0
+    data = reader.get()[0]
     for _ in range(5):
-        (byte,) = _take(reader, 1)
+        if not data:
+            raise NativeFailureError("VECTOR_OPERATION_ERROR with sub-status 2", "bcs::peel_vec_length")
+        byte = data.pop()
         total |= (byte & 0x7F) << shift
         if not byte & 0x80:
             return total
         shift += 7
-    raise AbortError(LENGTH_OUT_OF_RANGE)
+    raise AbortError(LENGTH_OUT_OF_RANGE, "bcs::peel_vec_length")
 
 
 @sui_bcs.function("public fun peel_vec_length(&mut BCS): u64")
@@ -104,26 +108,67 @@ def _peel_vec_vec_u8(_execution: Execution, _types: Types, reader: Ref) -> list[
     return [bytearray(_take(reader, _length_of(reader))) for _ in range(_length_of(reader))]
 
 
-@sui_bcs.function("public fun peel_vec_address(&mut BCS): vector<address>")
-def _peel_vec_address(_execution: Execution, _types: Types, reader: Ref) -> list[bytes]:
-    return [_take(reader, 32) for _ in range(_length_of(reader))]
+def _peel(kind: str) -> Callable[[Ref], Any]:
+    if kind == "bool":
+        return lambda reader: _peel_bool(None, (), reader)  # type: ignore[arg-type]  # the execution is not looked at
+    if kind == "address":
+        return lambda reader: _take(reader, 32)
+    length = INTEGER_BITS[kind] // 8
+    return lambda reader: int.from_bytes(_take(reader, length), "little")
 
 
-@sui_bcs.function("public fun peel_vec_u64(&mut BCS): vector<u64>")
-def _peel_vec_u64(_execution: Execution, _types: Types, reader: Ref) -> list[int]:
-    return [int.from_bytes(_take(reader, 8), "little") for _ in range(_length_of(reader))]
+def _peel_many(kind: str) -> None:
+    peel = _peel(kind)
+
+    @sui_bcs.function(f"public fun peel_vec_{kind}(&mut BCS): vector<{kind}>")
+    def vector_of(_execution: Execution, _types: Types, reader: Ref) -> Any:
+        return [peel(reader) for _ in range(_length_of(reader))]
+
+    del vector_of
 
 
-def _type_text(type_: Type) -> bytearray:
-    return bytearray(format_type(type_).replace("0x", "").encode())
+def _peel_option(kind: str) -> None:
+    peel = _peel(kind)
+
+    @sui_bcs.function(f"public fun peel_option_{kind}(&mut BCS): 0x1::option::Option<{kind}>")
+    def option_of(execution: Execution, _types: Types, reader: Ref) -> Any:
+        return some(kind, peel(reader)) if _peel_bool(execution, (), reader) else [_empty(kind)]
+
+    del option_of
+
+
+for _kind in ("address", "bool", "u8", "u16", "u32", "u64", "u128", "u256"):
+    if _kind != "u8":
+        _peel_many(_kind)
+    _peel_option(_kind)
+
+
+def _empty(kind: str) -> Any:
+    return bytearray() if kind == "u8" else []
+
+
+@sui_bcs.function("public fun peel_enum_tag(&mut BCS): u32")
+def _peel_enum_tag(_execution: Execution, _types: Types, reader: Ref) -> int:
+    tag = _length_of(reader)
+    if tag >> 32:
+        raise AbortError(OUT_OF_RANGE)
+    return tag
+
+
+def _type_text(type_: Type) -> Any:
+    return [[bytearray(format_type(type_).replace("0x", "").encode())]]
 
 
 @type_name.function("public fun get<T>(): TypeName")
-@type_name.function("public fun get_with_original_ids<T>(): TypeName")
 @type_name.function("public fun with_defining_ids<T>(): TypeName")
-@type_name.function("public fun with_original_ids<T>(): TypeName")
 def _get(_execution: Execution, types: Types) -> Any:
-    return [[_type_text(types[0])]]
+    return _type_text(types[0])
+
+
+@type_name.function("public fun get_with_original_ids<T>(): TypeName")
+@type_name.function("public fun with_original_ids<T>(): TypeName")
+def _get_original(execution: Execution, types: Types) -> Any:
+    return _type_text(execution.program.original(types[0]))
 
 
 @type_name.function("public fun into_string(TypeName): AsciiString")

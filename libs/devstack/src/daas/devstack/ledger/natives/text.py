@@ -16,6 +16,7 @@ Types = tuple[Type, ...]
 INVALID_UTF8: Final = 1
 INVALID_INDEX: Final = 2
 INVALID_ASCII: Final = 0x10000
+INVALID_ASCII_INDEX: Final = 0x10001
 
 string = framework_module("std::string")
 
@@ -48,7 +49,7 @@ def _from_ascii(_execution: Execution, _types: Types, text: Any) -> Any:
 @string.function("public fun to_ascii(String): AsciiString")
 def _to_ascii(_execution: Execution, _types: Types, text: Any) -> Any:
     if not text[0].isascii():
-        raise AbortError(INVALID_ASCII)
+        raise AbortError(INVALID_ASCII, "ascii::string")  # that of std::ascii, of the same package
     return text
 
 
@@ -86,7 +87,7 @@ def _append(_execution: Execution, _types: Types, text: Ref, other: Any) -> None
 @string.function("public fun append_utf8(&mut String, vector<u8>)")
 def _append_utf8(_execution: Execution, _types: Types, text: Ref, data: bytearray) -> None:
     if not _is_utf8(data):
-        raise AbortError(INVALID_UTF8)
+        raise AbortError(INVALID_UTF8, "string::utf8")
     text.get()[0].extend(data)
 
 
@@ -97,6 +98,14 @@ def _substring(_execution: Execution, _types: Types, text: Ref, start: int, end:
     if not start <= end <= len(data) or not _is_utf8(data[:start]) or not _is_utf8(piece):
         raise AbortError(INVALID_INDEX)
     return [piece]
+
+
+@string.function("public fun insert(&mut String, u64, String)")
+def _insert(_execution: Execution, _types: Types, text: Ref, at: int, other: Any) -> None:
+    data = text.get()[0]
+    if at > len(data) or not _is_utf8(data[:at]):
+        raise AbortError(INVALID_INDEX)
+    data[at:at] = other[0]
 
 
 @string.function("public fun index_of(&String, &String): u64")
@@ -111,6 +120,31 @@ def _ascii_string(_execution: Execution, _types: Types, data: bytearray) -> Any:
     if not data.isascii():
         raise AbortError(INVALID_ASCII)
     return [data]
+
+
+@ascii_module.function("public fun substring(&AsciiString, u64, u64): AsciiString")
+def _ascii_substring(_execution: Execution, _types: Types, text: Ref, start: int, end: int) -> Any:
+    data = text.get()[0]
+    if not start <= end <= len(data):
+        raise AbortError(INVALID_ASCII_INDEX)
+    return [data[start:end]]
+
+
+@ascii_module.function("public fun index_of(&AsciiString, &AsciiString): u64")
+def _ascii_index_of(_execution: Execution, _types: Types, text: Ref, wanted: Ref) -> int:
+    data = text.get()[0]
+    found = data.find(wanted.get()[0])
+    return len(data) if found < 0 else found
+
+
+@ascii_module.function("public fun to_uppercase(&AsciiString): AsciiString")
+def _to_uppercase(_execution: Execution, _types: Types, text: Ref) -> Any:
+    return [text.get()[0].upper()]
+
+
+@ascii_module.function("public fun to_lowercase(&AsciiString): AsciiString")
+def _to_lowercase(_execution: Execution, _types: Types, text: Ref) -> Any:
+    return [text.get()[0].lower()]
 
 
 @ascii_module.function("public fun try_string(vector<u8>): 0x1::option::Option<AsciiString>")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from daas.devstack.ledger.natives.registry import AbortError, Ref
+from daas.devstack.ledger.natives.registry import AbortError, NativeFailureError, Ref
 from daas.devstack.ledger.natives.structs import framework_module
 from daas.devstack.ledger.type_tags import Type
 
@@ -15,6 +15,8 @@ Types = tuple[Type, ...]
 INDEX_OUT_OF_BOUNDS: Final = 0x20000
 OPTION_IS_SET: Final = 0x40000
 OPTION_NOT_SET: Final = 0x40001
+# An assertion without a code aborts with its line and a marker that the compiler writes: this is `take`'s.
+_ASSERTION_WITHOUT_CODE: Final = 0x8000_0000_0000_0000
 
 vector = framework_module("std::vector")
 option = framework_module("std::option")
@@ -84,9 +86,41 @@ def _swap_remove(_execution: Execution, _types: Types, target: Ref, position: in
     if not items:
         raise AbortError(INDEX_OUT_OF_BOUNDS)
     if position >= len(items):
-        raise AbortError(INDEX_OUT_OF_BOUNDS)
+        raise NativeFailureError("VECTOR_OPERATION_ERROR with sub-status 1")
     items[position], items[-1] = items[-1], items[position]
     return items.pop()
+
+
+@vector.function("public fun skip<T>(vector<T>, u64): vector<T>")
+def _skip(_execution: Execution, _types: Types, items: Any, count: int) -> Any:
+    return items[count:]
+
+
+@vector.function("public fun take<T>(vector<T>, u64): vector<T>")
+def _take(_execution: Execution, _types: Types, items: Any, count: int) -> Any:
+    if count > len(items):
+        raise AbortError(_ASSERTION_WITHOUT_CODE)
+    return items[:count]
+
+
+@vector.function("public fun flatten<T>(vector<vector<T>>): vector<T>")
+def _flatten(_execution: Execution, types: Types, items: Any) -> Any:
+    joined = _empty(types[0])
+    for item in items:
+        joined.extend(item)
+    return joined
+
+
+@option.function("public fun swap_or_fill<T>(&mut Option<T>, T): Option<T>")
+def _swap_or_fill(_execution: Execution, types: Types, target: Ref, value: Any) -> Any:
+    before = target.get()[0]
+    target.get()[0] = some(types[0], value)[0]
+    return [before]
+
+
+@option.function("public fun borrow_with_default<T>(&Option<T>, &T): &T")
+def _borrow_with_default(_execution: Execution, _types: Types, target: Ref, default: Ref) -> Ref:
+    return Ref(target.get()[0], 0) if target.get()[0] else default
 
 
 @option.function("public fun none<T>(): Option<T>")
