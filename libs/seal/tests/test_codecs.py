@@ -121,9 +121,9 @@ def some_object(**changes: object) -> EncryptedObject:
         ({"package_id": bytes(31)}, "seal-length"),
         ({"encrypted_randomness": b""}, "seal-length"),
         ({"ciphertext": Hmac256Ctr(b"", None, bytes(31))}, "seal-length"),
-        ({"nonce": b"\xc0" + bytes(95)}, "seal-point-g2"),
-        ({"nonce": bytes(96)}, "seal-point-g2"),
-        ({"nonce": b""}, "seal-point-g2"),
+        ({"nonce": b"\xc0" + bytes(95)}, "seal-nonce"),
+        ({"nonce": bytes(96)}, "seal-nonce"),
+        ({"nonce": b""}, "seal-nonce"),
     ],
 )
 def test_an_object_that_breaks_a_rule_is_neither_written_nor_read(changes: dict[str, object], reason: str) -> None:
@@ -140,7 +140,8 @@ def test_rules_hold_for_bytes_as_for_values() -> None:
         "seal-services": raw[: at + 32] + b"\x02" + raw[at + 33 :],
         "seal-threshold": raw[: at + 66] + b"\x00" + raw[at + 67 :],
         "seal-kem": raw[: at + 67] + b"\x01" + raw[at + 68 :],
-        "seal-point-g2": raw[: at + 68] + b"\xc0" + bytes(95) + raw[at + 68 + 96 :],
+        "seal-nonce": raw[: at + 68] + b"\xc0" + bytes(95) + raw[at + 68 + 96 :],
+        "seal-point-g2": raw[: at + 69] + bytes(94) + b"\x07" + raw[at + 68 + 96 :],
         "seal-dem": raw[:-20] + b"\x03",
         "bcs-trailing": raw + b"\x00",
         "bcs-length-form": raw[:33] + b"\x82\x00" + raw[34:],

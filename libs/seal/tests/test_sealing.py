@@ -22,6 +22,7 @@ from daas.seal import (
     NotEnoughKeys,
     ServerKey,
     decrypt,
+    decrypt_key,
     encrypt,
     full_id,
     gf256,
@@ -79,8 +80,11 @@ def test_what_is_sealed_comes_back(plaintext: bytes, aad: bytes | None, cipher: 
     made = encryptor.encrypt(PACKAGE, INNER, plaintext, aad=aad, cipher=cipher)
     again = EncryptedObject.decode(made.object.encode())
     assert again == made.object
-    expected = made.data_key if cipher is Dem.PLAIN else plaintext
-    assert decrypt(again, some(0, 2), PUBLIC) == expected
+    opens, other = (decrypt_key, decrypt) if cipher is Dem.PLAIN else (decrypt, decrypt_key)
+    assert opens(again, some(0, 2), PUBLIC) == (made.data_key if cipher is Dem.PLAIN else plaintext)
+    with pytest.raises(DecryptionFailed) as caught:
+        other(again, some(0, 2), PUBLIC)
+    assert caught.value.reason == "seal-plain"
     assert again.aad == (aad or b"")
 
 
@@ -162,22 +166,22 @@ def test_a_sharing_of_too_high_degree_is_caught_with_any_number_of_keys() -> Non
     secret = os.urandom(32)
     over = gf256.split(secret, 3, 3)  # degree 2, announced as threshold 2
     sealed = cheat(over, 2)
-    decrypt(sealed, some(0, 1))  # nothing at hand contradicts
+    decrypt_key(sealed, some(0, 1))  # nothing at hand contradicts
     for places in ((0, 1), (0, 2), (1, 2), (0, 1, 2)):
         with pytest.raises(DecryptionFailed):
-            decrypt(sealed, some(*places), PUBLIC)
+            decrypt_key(sealed, some(*places), PUBLIC)
     with pytest.raises(DecryptionFailed, match="polynomial"):
-        decrypt(sealed, some(0, 1, 2))
+        decrypt_key(sealed, some(0, 1, 2))
 
 
 def test_a_share_that_does_not_fit_is_caught_also_where_its_key_is_not_at_hand() -> None:
     shares = gf256.split(os.urandom(32), 2, 4)
     shares[3] = Share(4, os.urandom(32))
     sealed = cheat(shares, 2)
-    decrypt(sealed, some(0, 1, 2))
+    decrypt_key(sealed, some(0, 1, 2))
     for places in ((0, 1), (0, 1, 2), (0, 1, 2, 3)):
         with pytest.raises(DecryptionFailed, match="polynomial"):
-            decrypt(sealed, some(*places), PUBLIC)
+            decrypt_key(sealed, some(*places), PUBLIC)
 
 
 @given(st.binary(max_size=40), st.integers(1, 12), st.data())

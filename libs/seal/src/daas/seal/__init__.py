@@ -6,7 +6,7 @@ Encrypt with `Encryptor` or `SealClient`, decrypt with `decrypt` or `SealClient`
 
 from daas.seal.address import format_address, parse_address
 from daas.seal.client import ClientSettings, KeyServer, SealClient, SyncSealClient
-from daas.seal.decrypt import decrypt
+from daas.seal.decrypt import decrypt, decrypt_key
 from daas.seal.encrypt import Dem, Encrypted, Encryptor, ServerKey, encrypt
 from daas.seal.encrypted_object import EncryptedObject
 from daas.seal.errors import (
@@ -61,6 +61,7 @@ __all__ = [
     "ThresholdUnreachable",
     "build_ptb",
     "decrypt",
+    "decrypt_key",
     "encrypt",
     "format_address",
     "full_id",

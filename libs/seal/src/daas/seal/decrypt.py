@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from daas.seal import dem, gf256, ibe
 from daas.seal.backend import BACKEND
 from daas.seal.backend.protocol import G1
-from daas.seal.encrypted_object import Aes256Gcm, EncryptedObject, Hmac256Ctr
+from daas.seal.encrypted_object import Aes256Gcm, EncryptedObject, Plain
 from daas.seal.errors import DecryptionFailed, NotEnoughKeys
 from daas.seal.gf256 import Share
 
@@ -22,7 +22,11 @@ def decrypt(
     user_secret_keys: Mapping[bytes, bytes],
     public_keys: Mapping[bytes, bytes] | None = None,
 ) -> bytes:
-    """The plaintext (or, for the plain encapsulation, the key).
+    """The plaintext.
+
+    Objects of the plain encapsulation have none: see `decrypt_key`. They are refused here because nothing in an object
+    binds its encapsulation: one with a ciphertext can be rewritten as a plain one, and its data key would pass for its
+    plaintext.
 
     Args:
         sealed: the object.
@@ -33,9 +37,37 @@ def decrypt(
     Raises:
         NotEnoughKeys: `seal-threshold`: the keys are worth fewer shares than the threshold.
         DecryptionFailed: `seal-randomness`, `seal-tag`: other keys, or a changed object; `seal-inconsistent`: the
-            object's maker cheated, or one of the keys is wrong; `seal-public-keys`: one is missing.
+            object's maker cheated, or one of the keys is wrong; `seal-public-keys`: one is missing; `seal-plain`.
         MalformedPoint: a key.
     """
+    ciphertext = sealed.ciphertext
+    if isinstance(ciphertext, Plain):
+        raise DecryptionFailed("the object has no ciphertext: its key is its content", reason="seal-plain")
+    data_key = _data_key(sealed, user_secret_keys, public_keys)
+    if isinstance(ciphertext, Aes256Gcm):
+        return dem.aes256gcm_decrypt(data_key, ciphertext.blob, sealed.aad)
+    return dem.hmac256ctr_decrypt(data_key, ciphertext.blob, ciphertext.mac, sealed.aad)
+
+
+def decrypt_key(
+    sealed: EncryptedObject,
+    user_secret_keys: Mapping[bytes, bytes],
+    public_keys: Mapping[bytes, bytes] | None = None,
+) -> bytes:
+    """The key of an object of the plain encapsulation, 32 bytes. Arguments and errors as of `decrypt`.
+
+    Raises:
+        DecryptionFailed: also `seal-plain`: the object has a ciphertext.
+    """
+    if not isinstance(sealed.ciphertext, Plain):
+        raise DecryptionFailed("the object has a ciphertext: its key is not its content", reason="seal-plain")
+    return _data_key(sealed, user_secret_keys, public_keys)
+
+
+def _data_key(
+    sealed: EncryptedObject, user_secret_keys: Mapping[bytes, bytes], public_keys: Mapping[bytes, bytes] | None
+) -> bytes:
+    """The key of the data encapsulation, after all checks."""
     sealed.check_structure()
     shares, missing, identity = _open_shares(sealed, user_secret_keys)
     if len(shares) < sealed.threshold:
@@ -53,19 +85,12 @@ def decrypt(
         if gf256.evaluate(basis, share.index) != share.value:
             raise DecryptionFailed("the object's shares do not lie on one polynomial of the threshold's degree",
                                    reason="seal-inconsistent")  # fmt: skip
-    data_key = ibe.derive_data_key(base_key, sealed.threshold, sealed.encrypted_shares, object_ids)
-    match sealed.ciphertext:
-        case Aes256Gcm(blob=blob):
-            return dem.aes256gcm_decrypt(data_key, blob, sealed.aad)
-        case Hmac256Ctr(blob=blob, mac=mac):
-            return dem.hmac256ctr_decrypt(data_key, blob, mac, sealed.aad)
-        case _:
-            return data_key
+    return ibe.derive_data_key(base_key, sealed.threshold, sealed.encrypted_shares, object_ids)
 
 
 def _open_shares(sealed: EncryptedObject, keys: Mapping[bytes, bytes]) -> tuple[list[Share], list[int], G1]:
     """The shares that these keys unmask, the places of the others, and H1 of the identity."""
-    nonce = BACKEND.g2_decode(sealed.nonce)
+    nonce = ibe.decode_g2(sealed.nonce)
     point = ibe.hash_identity(sealed.full_id)
     encoded = BACKEND.encode(point)
     elements: dict[bytes, bytes] = {}
@@ -99,7 +124,7 @@ def _recompute(
             if public_key is None:
                 raise DecryptionFailed(f"the public key of key server 0x{object_id.hex()} is missing",
                                        reason="seal-public-keys")  # fmt: skip
-            elements[object_id] = BACKEND.pairing(raised, BACKEND.g2_decode(public_key))
+            elements[object_id] = BACKEND.pairing(raised, ibe.decode_g2(public_key))
         shares.append(_unmask(sealed, place, elements[object_id], encoded))
     return shares
 

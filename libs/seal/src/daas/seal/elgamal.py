@@ -10,7 +10,7 @@ import msgspec
 from daas.seal.backend import BACKEND
 from daas.seal.backend.protocol import G1
 from daas.seal.errors import MalformedPoint
-from daas.seal.ibe import hash_identity, random_scalar
+from daas.seal.ibe import decode_g2, hash_identity, random_scalar
 
 
 class Encryption(msgspec.Struct, frozen=True):
@@ -67,7 +67,7 @@ def verify_encryption(encryption: Encryption, identity: bytes, verification_key:
     """
     try:
         ephemeral, blinded = BACKEND.g1_decode(encryption.ephemeral), BACKEND.g1_decode(encryption.blinded)
-        verification, public = BACKEND.g2_decode(verification_key), BACKEND.g2_decode(public_key)
+        verification, public = decode_g2(verification_key), decode_g2(public_key)
     except MalformedPoint:
         return False
     return BACKEND.equal_pairings(

@@ -178,7 +178,7 @@ class Encryptor:
         if identity.powers is not None:
             return [power(scalar) for power in identity.powers]
         raised = BACKEND.multiply(identity.point, scalar)
-        return [BACKEND.pairing(raised, key) for key in self._keys]
+        return BACKEND.pairings(raised, self._keys)
 
     def _identity(self, name: bytes) -> _Identity:
         with self._lock:

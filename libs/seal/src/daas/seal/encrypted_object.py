@@ -13,16 +13,18 @@ from typing import Final
 import msgspec
 
 from daas.common import bcs
-from daas.seal.backend import BACKEND
 from daas.seal.backend.protocol import G2_LENGTH
 from daas.seal.dem import MAC_LENGTH
 from daas.seal.errors import MalformedObject
 from daas.seal.gf256 import MAX_SHARES
+from daas.seal.ibe import decode_g2
 
 VERSION: Final = 0
 ID_LENGTH: Final = 32
 SHARE_LENGTH: Final = 32
 RANDOMNESS_LENGTH: Final = 32
+#: Flags of a point's first byte: compressed, and the identity.
+_COMPRESSED, _POINT_FLAGS = 0x80, 0xC0
 #: The one kind of key encapsulation there is.
 _BONEH_FRANKLIN: Final = 0
 
@@ -98,11 +100,11 @@ class EncryptedObject(msgspec.Struct, frozen=True, kw_only=True):
         """Holds the object to the rules of the format.
 
         Raises:
-            MalformedObject: `seal-services`, `seal-threshold`, `seal-shares`, `seal-length`.
+            MalformedObject: `seal-services`, `seal-threshold`, `seal-shares`, `seal-nonce`, `seal-length`.
             MalformedPoint: the nonce.
         """
         self.check_structure()
-        BACKEND.g2_decode(self.nonce)
+        decode_g2(self.nonce)
 
     def check_structure(self) -> None:
         """As `check`, for callers that decode the nonce themselves."""
@@ -119,16 +121,18 @@ class EncryptedObject(msgspec.Struct, frozen=True, kw_only=True):
             len(self.encrypted_randomness),
         }
         mac = self.ciphertext.mac if isinstance(self.ciphertext, Hmac256Ctr) else bytes(MAC_LENGTH)
+        if len(self.nonce) != G2_LENGTH or self.nonce[0] & _POINT_FLAGS != _COMPRESSED:
+            raise MalformedObject("the nonce is no compressed point other than the identity", reason="seal-nonce")
         if lengths != {ID_LENGTH} or len(mac) != MAC_LENGTH:
             raise MalformedObject("ids, shares, randomness and MAC have 32 bytes each", reason="seal-length")
 
     def encode(self) -> bytes:
-        """BCS.
+        """BCS. Whether the nonce lies on the curve is judged by those who read it.
 
         Raises:
-            MalformedObject, MalformedPoint: the object breaks a rule of the format.
+            MalformedObject: the object breaks a rule of the format.
         """
-        self.check()
+        self.check_structure()
         return b"".join(
             (
                 bcs.u8(VERSION),

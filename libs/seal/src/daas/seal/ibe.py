@@ -8,13 +8,13 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Final, Never
 
 from daas.common.errors import InvalidInput
 from daas.seal import tags
 from daas.seal.backend import BACKEND
-from daas.seal.backend.protocol import G1, ORDER, SCALAR_LENGTH
+from daas.seal.backend.protocol import G1, G2, ORDER, SCALAR_LENGTH
 from daas.seal.errors import DecryptionFailed, InvalidSignature, MalformedPoint
 
 ID_LENGTH: Final = 32
@@ -35,6 +35,16 @@ def full_id(package_id: bytes, inner_id: bytes) -> bytes:
     if len(package_id) != ID_LENGTH:
         raise InvalidInput(f"a package id has {ID_LENGTH} bytes, not {len(package_id)}", reason="seal-package-id")
     return package_id + inner_id
+
+
+@lru_cache(maxsize=256)
+def decode_g2(data: bytes) -> G2:
+    """A point of G2, remembered: public keys and nonces, which are public, come again and again.
+
+    Raises:
+        MalformedPoint: it is none.
+    """
+    return BACKEND.g2_decode(data)
 
 
 def hash_identity(identity: bytes) -> G1:
@@ -133,7 +143,7 @@ def verify_possession(proof: bytes, public_key: bytes, service_id: bytes) -> Non
         InvalidSignature: `seal-possession`.
         MalformedPoint: proof or key is no point.
     """
-    point, key = BACKEND.g1_decode(proof), BACKEND.g2_decode(public_key)
+    point, key = BACKEND.g1_decode(proof), decode_g2(public_key)
     message = BACKEND.hash_to_g1(tags.PROOF_OF_POSSESSION + public_key + _object_id(service_id))
     if not BACKEND.equal_pairings([(point, BACKEND.g2)], [(message, key)]):
         raise InvalidSignature(
@@ -144,7 +154,7 @@ def verify_possession(proof: bytes, public_key: bytes, service_id: bytes) -> Non
 def verify_user_secret_key(key: bytes, identity: bytes, public_key: bytes) -> bool:
     """Whether `key` is the user secret key of a full identity under a key server's public key (two pairings)."""
     try:
-        point, public = BACKEND.g1_decode(key), BACKEND.g2_decode(public_key)
+        point, public = BACKEND.g1_decode(key), decode_g2(public_key)
     except MalformedPoint:
         return False
     return BACKEND.equal_pairings([(point, BACKEND.g2)], [(hash_identity(identity), public)])
@@ -157,7 +167,7 @@ def verify_user_secret_keys(keys: Sequence[tuple[bytes, bytes]], public_key: byt
     """
     try:
         points = [BACKEND.g1_decode(key) for _, key in keys]
-        public = BACKEND.g2_decode(public_key)
+        public = decode_g2(public_key)
     except MalformedPoint:
         points = []
     if len(points) > 1:

@@ -68,6 +68,10 @@ class Arkworks:
         """e(left, right), canonical 576 bytes."""
         return _canonical(arkworks.GT.pairing(left, right))
 
+    def pairings(self, left: G1, rights: Sequence[G2]) -> list[bytes]:
+        """e(left, right) for each right."""
+        return [self.pairing(left, right) for right in rights]
+
     def pairing_power(self, left: G1, right: G2) -> GtPower:
         """Through G1: this library raises elements of GT no faster than it pairs."""
         return lambda scalar: self.pairing(self.multiply(left, scalar), right)

@@ -6,7 +6,7 @@ Montgomery form, little-endian.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cache, reduce
+from functools import cache, lru_cache, reduce
 from typing import Any, Final
 
 import chia_rs
@@ -94,11 +94,18 @@ class Blst:
 
     def pairing(self, left: G1, right: G2) -> bytes:
         """e(left, right), canonical 576 bytes."""
-        return _canonical(_gt(left, right))
+        return self.pairings(left, (right,))[0]
+
+    def pairings(self, left: G1, rights: Sequence[G2]) -> list[bytes]:
+        """e(left, right) for each right."""
+        # Unchecked, here and below: the points come from pyblst, which has checked them or made them.
+        p = chia_rs.G1Element.from_bytes_unchecked(bytes(left.compress()))
+        return [_canonical(p.pair(_chia_g2(bytes(right.compress())))) for right in rights]
 
     def pairing_power(self, left: G1, right: G2) -> GtPower:
         """A table of e(left, right) to the digits of a scalar."""
-        rows = _table(_gt(left, right), 256 // _GT_WINDOW, _GT_WINDOW, lambda a, b: a * b)
+        p = chia_rs.G1Element.from_bytes_unchecked(bytes(left.compress()))
+        rows = _table(p.pair(_chia_g2(bytes(right.compress()))), 256 // _GT_WINDOW, _GT_WINDOW, lambda a, b: a * b)
 
         def power(scalar: int) -> bytes:
             digits = (digit for byte in scalar.to_bytes(32, "little") for digit in (byte & 15, byte >> 4))
@@ -116,10 +123,10 @@ def _miller(pairs: Sequence[tuple[G1, G2]]) -> pyblst.BlstFP12Element:
     return reduce(lambda a, b: a * b, (pyblst.miller_loop(p, q) for p, q in pairs))
 
 
-def _gt(left: G1, right: G2) -> chia_rs.GTElement:
-    # Unchecked: the points come from pyblst, which has checked them or made them.
-    p = chia_rs.G1Element.from_bytes_unchecked(bytes(left.compress()))
-    return p.pair(chia_rs.G2Element.from_bytes_unchecked(bytes(right.compress())))
+@lru_cache(maxsize=256)
+def _chia_g2(data: bytes) -> chia_rs.G2Element:
+    # Points of G2 are public keys and nonces, the same ones again and again; nothing of G1, where secrets lie, is kept.
+    return chia_rs.G2Element.from_bytes_unchecked(data)
 
 
 def _canonical(element: chia_rs.GTElement) -> bytes:

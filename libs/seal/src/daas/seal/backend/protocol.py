@@ -76,6 +76,10 @@ class Backend(Protocol):
         """e(left, right), canonical 576 bytes."""
         ...
 
+    def pairings(self, left: G1, rights: Sequence[G2]) -> list[bytes]:
+        """e(left, right) for each right, cheaper than one by one."""
+        ...
+
     def pairing_power(self, left: G1, right: G2) -> GtPower:
         """A function that raises e(left, right) to scalars: dear to make, cheap to call."""
         ...
