@@ -156,7 +156,8 @@ class Binder:
         if leaf.node is None:
             self._metrics.unschedulable.inc()
             message = sentence(leaf.reasons, len(self._cache.nodes))
-            self._reporter.report(Report(leaf.pod_uid, leaf.namespace, leaf.name, None, message))
+            # The engine decides this pod again only when something can help it: a report lost now is lost for good.
+            await self._reporter.told(Report(leaf.pod_uid, leaf.namespace, leaf.name, None, message))
         else:
             attempt = Attempt(
                 uid=leaf.pod_uid,

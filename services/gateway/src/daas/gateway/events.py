@@ -1,7 +1,8 @@
 """What people see of a placement in Kubernetes: Scheduled and FailedScheduling events, and the PodScheduled condition.
 
 All of it is best effort: it waits in a bounded line of its own, is dropped and counted where the API server can't
-take it, and never holds up a binding. A pod's message is reported once until it changes.
+take it, and never holds up a binding. A pod's message is reported once until it changes. Whoever must not forget a
+report over a crash waits for it (`told`) before it lets go of what the report came from.
 """
 
 import asyncio
@@ -90,18 +91,29 @@ class Reporter:
         self._clock_ms = clock_ms
         self._metrics = metrics
         self._concurrency = concurrency
-        self._line: asyncio.Queue[Report] = asyncio.Queue(waiting_max)
+        self._line: asyncio.Queue[tuple[Report, asyncio.Event]] = asyncio.Queue(waiting_max)
         self._told: OrderedDict[str, str] = OrderedDict()
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
 
     def report(self, report: Report) -> None:
         """Puts a report in line; never waits, and drops what was said about the pod last time."""
+        self._enter(report, asyncio.Event())
+
+    async def told(self, report: Report) -> None:
+        """Puts a report in line and waits until it was posted, or given up after the bounded attempts."""
+        done = asyncio.Event()
+        self._enter(report, done)
+        await done.wait()
+
+    def _enter(self, report: Report, done: asyncio.Event) -> None:
         if self._told.get(report.uid) == report.message:
+            done.set()
             return
         try:
-            self._line.put_nowait(report)
+            self._line.put_nowait((report, done))
         except asyncio.QueueFull:
             self._metrics.failed.labels("report", "line-full").inc()
+            done.set()
             return
         self._told[report.uid] = report.message
         self._told.move_to_end(report.uid)
@@ -121,7 +133,7 @@ class Reporter:
 
     async def _work(self) -> None:
         while True:
-            report = await self._line.get()
+            report, done = await self._line.get()
             self._metrics.waiting.set(self._line.qsize())
             try:
                 if report.node is None:
@@ -131,6 +143,7 @@ class Reporter:
                 self._metrics.failed.labels("report", "unexpected").inc()
                 log.exception("report failed", pod_uid=report.uid)
             finally:
+                done.set()
                 self._line.task_done()
 
     async def _counted(self, kind: str, post: Callable[[Report], Awaitable[None]], report: Report) -> None:
