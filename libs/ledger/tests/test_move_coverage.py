@@ -12,11 +12,11 @@ SUPPORT = (HERE / "support" / "move_machine.py").read_text()
 
 
 def callable_functions() -> list[str]:
-    found = []
-    for source in sorted(SOURCES.glob("*.move")):
-        for name in re.findall(r"^(?:public |entry )+fun (\w+)", source.read_text(), re.MULTILINE):
-            found.append(f"{source.stem}::{name}")
-    return found
+    return [
+        f"{source.stem}::{name}"
+        for source in sorted(SOURCES.glob("*.move"))
+        for name in re.findall(r"^(?:public |entry )+fun (\w+)", source.read_text(), re.MULTILINE)
+    ]
 
 
 def abort_codes() -> list[str]:

@@ -176,7 +176,7 @@ def test_a_policy_without_a_list_lets_every_node_in_service_read(machine: Machin
 
 
 def buy(machine: Machine, cluster: Cluster, policy: Held, **changed: Any) -> list[Any]:
-    fields = {"sealed_id": sealed_id(machine, policy), "session": SESSION, "price_mist": 25} | changed
+    fields: dict[str, Any] = {"sealed_id": sealed_id(machine, policy), "session": SESSION, "price_mist": 25} | changed
     return [policy, cluster.pool, fields["sealed_id"], fields["session"], machine.coin(fields["price_mist"])]
 
 

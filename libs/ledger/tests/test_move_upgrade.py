@@ -121,7 +121,7 @@ def test_the_next_version_has_the_next_number(after: Machine) -> None:
     assert after.call("version::current") == [2]
 
 
-def migrations(world: World) -> list[tuple[str, Held, Any, type]]:
+def migrations(world: World) -> list[tuple[str, Held, Any, type[Any]]]:
     return [
         ("registry::migrate", world.cluster.registry, Registry, RegistryMigrated),
         ("stake::migrate", world.cluster.pool, StakePool, PoolMigrated),
@@ -156,7 +156,7 @@ def test_migration_changes_the_number_and_nothing_else_and_the_old_version_stops
     for target, held, kind, event_class in migrations(world):
         before = machine.read(kind, held)
         after.call(target, held)
-        event = after.event(event_class)
+        event: Any = after.event(event_class)
         assert (event.from_version, event.to_version) == (1, 2)
         state = after.read(kind, held)
         assert state.version == 2
