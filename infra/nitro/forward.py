@@ -53,7 +53,7 @@ class Address:
             raise ValueError(f"expected tcp:HOST:PORT, unix:PATH or vsock:CID:PORT, not {text!r}")
         return cls(kind, host, int(port))
 
-    def socket(self) -> socket.socket:
+    def make_socket(self) -> socket.socket:
         """A socket of this kind, not blocking."""
         if self.kind == "unix":
             made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -74,7 +74,7 @@ class Address:
 
     def listen(self) -> socket.socket:
         """A listening socket. A Unix socket that nobody answers on is replaced; only the owner may connect to ours."""
-        made = self.socket()
+        made = self.make_socket()
         if self.kind == "tcp":
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if self.kind == "unix":
@@ -171,7 +171,7 @@ class Forwarder:
         self.counters.open += 1
         loop = asyncio.get_running_loop()
         try:
-            with client, self._target.socket() as upstream:
+            with client, self._target.make_socket() as upstream:
                 try:
                     async with asyncio.timeout(CONNECT_TIMEOUT_S):
                         await loop.sock_connect(upstream, self._target.sockaddr)

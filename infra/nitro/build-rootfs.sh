@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Builds the scheduler-enclave's root file system twice-alike: the same commit gives the same bytes, on any machine.
+#   infra/nitro/build-rootfs.sh OUT.cpio NATS_CA.pem [WHEELS]
+# WHEELS is a folder for the downloads, kept between builds; every file in it is checked against its pinned hash.
+set -euo pipefail
+out=$(realpath -m "${1:?OUT.cpio}") ca=$(realpath "${2:?NATS_CA.pem}") here=$(cd "$(dirname "$0")" && pwd)
+python=${PYTHON:-python3}
+requirements=$here/../docker/requirements/enclave.txt
+scratch=$(mktemp -d); trap 'rm -rf "$scratch"' EXIT
+wheels=$(realpath -m "${3:-$scratch/wheels}"); mkdir -p "$wheels"
+if [ -z "$(ls -A "$wheels")" ]; then
+  # The base image's Python is 3.11 on musl. nkeys has no wheel: its source archive is taken, by its hash.
+  sed '/^nkeys==/,/^[a-z]/{/^nkeys==/d;/^    /d}' "$requirements" >"$scratch/wheels.txt"
+  sed -n '/^nkeys==/,/^[a-z]/{/^nkeys==/p;/^    /p}' "$requirements" >"$scratch/source.txt"
+  "$python" -m pip download --quiet --no-deps --require-hashes --only-binary :all: --dest "$wheels" \
+    --implementation cp --python-version 3.11 --abi cp311 --abi abi3 --abi none \
+    --platform musllinux_1_2_x86_64 --platform musllinux_1_1_x86_64 -r "$scratch/wheels.txt"
+  "$python" -m pip download --quiet --no-deps --require-hashes --no-binary :all: --no-build-isolation \
+    --dest "$wheels" -r "$scratch/source.txt"
+fi
+exec "$python" -I "$here/rootfs.py" --wheels "$wheels" --nats-ca "$ca" --out "$out"

@@ -1,0 +1,65 @@
+"""What is generated from code is as the code would write it now, and its readers accept it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from daas.common.subjects import Service
+from daas.devstack.identities import keep_certificate, nkey_public, nkey_seed
+from daas.devstack.nats import nats_server_binary
+
+ROOT = Path(__file__).resolve().parents[2]
+METRIC = re.compile(r"\b(?:daas|process)_[a-z_]+\b")
+DECLARED = re.compile(r"\b(Counter|Gauge|Histogram)\(\s*\"(daas_[a-z_]+)\"")
+
+
+@pytest.mark.parametrize(
+    "script", ["infra/nats/render.py", "infra/docker/requirements.py", "infra/grafana/dashboards.py"]
+)
+def test_generated_files_are_current(script: str) -> None:
+    checked = subprocess.run([sys.executable, ROOT / script, "--check"], capture_output=True, text=True, env=os.environ)
+    assert checked.returncode == 0, f"run `python {script}`: {checked.stdout}{checked.stderr}"
+
+
+def test_every_metric_on_a_dashboard_or_in_an_alert_is_one_that_the_code_has() -> None:
+    exported = {"process_resident_memory_bytes", "process_cpu_seconds_total"}
+    for source in [*ROOT.glob("libs/*/src/**/*.py"), *ROOT.glob("services/*/src/**/*.py")]:
+        for kind, name in DECLARED.findall(source.read_text()):
+            base = name.removesuffix("_total")
+            suffixes = {"Counter": ["_total"], "Gauge": [""], "Histogram": ["_bucket", "_sum", "_count"]}[kind]
+            exported |= {base + suffix for suffix in suffixes}
+    used = set(METRIC.findall((ROOT / "infra/prometheus/alerts.yml").read_text()))
+    for path in ROOT.glob("infra/grafana/dashboards/*.json"):
+        panels = json.loads(path.read_text())["panels"]
+        used |= {name for panel in panels for name in METRIC.findall(panel["targets"][0]["expr"])}
+    assert len(used) > 10
+    assert used <= exported
+
+
+def test_every_runbook_link_of_an_alert_leads_to_a_heading() -> None:
+    text = (ROOT / "docs/production.md").read_text()
+    headings = {h.lower().replace(" ", "-") for h in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
+    links = re.findall(r"runbook: docs/production\.md#(\S+)", (ROOT / "infra/prometheus/alerts.yml").read_text())
+    assert len(links) > 5
+    assert set(links) <= headings
+
+
+@pytest.mark.connected
+def test_nats_server_accepts_the_configurations_of_one_and_of_three_servers(tmp_path: Path) -> None:
+    keep_certificate(tmp_path / "tls", ["nats-1"])
+    (tmp_path / "keys").mkdir()
+    for number, service in enumerate(Service):
+        (tmp_path / "keys" / f"{service.value}.pub").write_text(nkey_public(nkey_seed(bytes([number]) * 32)) + "\n")
+    argv: list[str | Path] = [sys.executable, ROOT / "infra/nats/render.py", "--cluster", "prod"]
+    argv += ["--keys", tmp_path / "keys"]
+    subprocess.run([*argv, "--out", tmp_path], check=True, capture_output=True)
+    for name in ("r1", "r3-nats-1", "r3-nats-2", "r3-nats-3"):
+        config = tmp_path / f"{name}.conf"
+        config.write_text(config.read_text().replace("/etc/nats/", f"{tmp_path}/tls/"))
+        tested = subprocess.run([nats_server_binary(), "-t", "-c", config], capture_output=True, text=True)
+        assert tested.returncode == 0, tested.stderr

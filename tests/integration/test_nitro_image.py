@@ -1,0 +1,409 @@
+"""The enclave's root file system, its measurements, its boot and its forwarder, as far as they run without Nitro."""
+
+import asyncio
+import importlib.util
+import io
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NITRO = ROOT / "infra/nitro"
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"nitro_{name}", NITRO / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+boot, forward, pcrs, rootfs = (load(name) for name in ("boot", "forward", "pcrs", "rootfs"))
+
+
+# --- the archive -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pinned downloads; set DAAS_TEST_WHEELS to a folder to keep them between runs."""
+    kept = os.environ.get("DAAS_TEST_WHEELS")
+    folder = Path(kept) if kept else tmp_path_factory.mktemp("wheels")
+    folder.mkdir(exist_ok=True)
+    if not list(folder.iterdir()):
+        build(folder.parent / "first.cpio", folder, umask=0o022)
+    return folder
+
+
+def build(out: Path, wheels: Path, *, umask: int, source: Path = ROOT) -> str:
+    ca = out.with_suffix(".pem")
+    ca.write_text("the CA of NATS\n")
+    script = source / "infra/nitro/build-rootfs.sh"
+    made = subprocess.run(
+        ["bash", "-c", f'umask {umask:o}; exec bash "$@"', "-", script, out, ca, wheels],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHON": sys.executable},
+        timeout=200,
+    )
+    if made.returncode != 0 and not list(wheels.iterdir()):
+        pytest.skip(f"the package registry gives no wheels for musl: {made.stderr[-200:]}")
+    assert made.returncode == 0, made.stderr
+    return made.stdout.split()[0]
+
+
+@pytest.mark.timeout(400)
+def test_two_builds_in_different_folders_under_different_umasks_are_the_same_bytes(
+    tmp_path: Path, wheels: Path
+) -> None:
+    elsewhere = tmp_path / "a" / "longer path"
+    elsewhere.mkdir(parents=True)
+    for part in ("libs", "services", "infra/nitro", "infra/docker"):
+        subprocess.run(
+            ["cp", "-R", "--no-preserve=mode,timestamps", ROOT / part, elsewhere / Path(part).name], check=True
+        )
+    (elsewhere / "infra").mkdir()
+    for part in ("nitro", "docker"):
+        (elsewhere / part).rename(elsewhere / "infra" / part)
+
+    first = build(tmp_path / "first.cpio", wheels, umask=0o022)
+    second = build(elsewhere / "second.cpio", wheels, umask=0o077, source=elsewhere)
+    assert first == second
+    assert (tmp_path / "first.cpio").read_bytes() == (elsewhere / "second.cpio").read_bytes()
+
+    entries = dict(unpack((tmp_path / "first.cpio").read_bytes()))
+    site = "usr/lib/python3.11/site-packages"
+    ours = {path.split("/")[5] for path in entries if path.startswith(f"{site}/daas/") and path.count("/") > 5}
+    assert ours == {"attestation", "common", "enclave", "placement"}
+    assert not [path for path in entries if path.endswith(".pyc") or "__pycache__" in path or "/tests/" in path]
+    assert {mode for mode, _ in entries.values()} == {0o100644, 0o100555, 0o040755}
+    assert f"{site}/nkeys/__init__.py" in entries
+    for name in ("pip", "setuptools", "pysui", "kubernetes", "grpc", "daas/devstack"):
+        assert not [path for path in entries if path.startswith(f"{site}/{name}/")], name
+
+
+def unpack(archive: bytes) -> Iterator[tuple[str, tuple[int, bytes]]]:
+    """Reads "newc" as the kernel does, and checks that owner and time are nobody's."""
+    at, inodes = 0, set()
+    while True:
+        assert archive[at : at + 6] == b"070701"
+        numbers = [int(archive[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n in range(13)]
+        inode, mode, uid, gid, _, mtime, size = numbers[:7]
+        start = at + 110 + numbers[11]
+        name = archive[at + 110 : start - 1].decode()
+        start += -start % 4
+        if name == "TRAILER!!!":
+            return
+        assert (uid, gid, mtime) == (0, 0, 0)
+        assert inode not in inodes
+        inodes.add(inode)
+        yield name, (mode, archive[start : start + size])
+        at = start + size + -size % 4
+
+
+def test_a_wheel_that_is_not_pinned_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "msgspec-0.22.0-py3-none-any.whl").write_bytes(b"another one")
+    with pytest.raises(rootfs.RootfsError, match="not pinned"):
+        rootfs.collect(tmp_path, b"", (ROOT / "infra/docker/requirements/enclave.txt").read_text())
+
+
+def test_a_wheel_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(rootfs.RootfsError, match="aiohttp"):
+        rootfs.collect(tmp_path, b"", (ROOT / "infra/docker/requirements/enclave.txt").read_text())
+
+
+# --- measurements ------------------------------------------------------------------------------------------------
+
+#: PCR2 of published images whose only ramdisk is the first: an application of which nothing is measured.
+NOTHING_MEASURED = "21b9efbc184807662e966d34f390821309eeac6802309798826296bf3e8bec7c10edb30948c90ba67310f7b964fc500a"
+
+
+def eif(sections: list[tuple[int, bytes]]) -> bytes:
+    """An image file, version 4."""
+    offset, offsets, body = 548, [], b""
+    for kind, data in sections:
+        offsets.append(offset)
+        body += struct.pack(">HHQ", kind, 0, len(data)) + data
+        offset += 12 + len(data)
+    pad = [0] * (32 - len(sections))
+    sizes = [len(data) for _, data in sections]
+    head = struct.pack(">4sHHQQHH64QI", b".eif", 4, 0, 0, 0, 0, len(sections), *offsets, *pad, *sizes, *pad, 0)
+    return head + struct.pack(">I", zlib.crc32(body, zlib.crc32(head))) + body
+
+
+KERNEL, CMDLINE, INIT, APP = (1, b"kernel"), (2, b"console=ttyS0"), (3, b"init" * 999), (3, b"rootfs" * 999)
+
+
+def test_an_image_with_one_ramdisk_measures_nothing_in_pcr2_as_published_images_do() -> None:
+    found = pcrs.measure_eif(io.BytesIO(eif([KERNEL, CMDLINE, INIT])))
+    assert found.pcr2.hex() == NOTHING_MEASURED
+    assert found.pcr0 == found.pcr1
+
+
+def test_an_image_and_its_parts_measure_alike_and_metadata_counts_for_nothing() -> None:
+    parts = pcrs.measure_parts(KERNEL[1], CMDLINE[1], [INIT[1], APP[1]])
+    assert pcrs.measure_eif(io.BytesIO(eif([KERNEL, CMDLINE, INIT, APP]))) == parts
+    assert pcrs.measure_eif(io.BytesIO(eif([KERNEL, CMDLINE, (5, b"{}"), INIT, APP]))) == parts
+    assert len({parts.pcr0, parts.pcr1, parts.pcr2}) == 3
+    other = pcrs.measure_parts(KERNEL[1], CMDLINE[1], [INIT[1], APP[1] + b"!"])
+    assert other.pcr1 == parts.pcr1
+    assert other.pcr0 != parts.pcr0
+    assert other.pcr2 != parts.pcr2
+
+
+@pytest.mark.parametrize("position", [0, 5, 23, 30, 300, 544, 560, 4000])
+def test_a_damaged_image_is_refused(position: int) -> None:
+    data = bytearray(eif([KERNEL, CMDLINE, INIT, APP]))
+    data[position] ^= 0xFF
+    with pytest.raises(pcrs.EifError):
+        pcrs.measure_eif(io.BytesIO(bytes(data)))
+    for short in (100, 555, len(data) - 1):
+        with pytest.raises(pcrs.EifError):
+            pcrs.measure_eif(io.BytesIO(bytes(data[:short])))
+
+
+# --- boot --------------------------------------------------------------------------------------------------------
+
+SEED = "SU" + "A" * 56
+
+
+def test_the_host_can_set_names_and_pace_and_the_rest_is_fixed() -> None:
+    settings, seed = boot.parse_settings(
+        json.dumps({"DAAS_CLUSTER": "prod", "DAAS_LOG_LEVEL": "debug", "NATS_NKEY_SEED": SEED}).encode()
+    )
+    assert seed == SEED
+    environment = boot.environment(settings)
+    assert environment["DAAS_CLUSTER"] == "prod"
+    assert environment["DAAS_NATS_TLS_FIRST"] == "true"
+    assert environment["DAAS_ENCLAVE_NSM"] == "/dev/nsm"
+    assert SEED not in environment.values()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"PYTHONPATH": "/tmp"},
+        {"LD_PRELOAD": "/tmp/x.so"},
+        {"DAAS_ENCLAVE_NSM": "/tmp/nsm.sock"},
+        {"DAAS_NATS_CA_FILE": "/tmp/ca.pem"},
+        {"DAAS_NATS_TLS_FIRST": "false"},
+        {"DAAS_NATS_URL": "nats://evil:4222"},
+        {"SSL_CERT_FILE": "/tmp/ca.pem"},
+        {"DAAS_CLUSTER": "Prod\nX=1"},
+        {"DAAS_LOG_LEVEL": ["debug"]},
+        {"DAAS_ENCLAVE_TAKEOVER_MS": "-1"},
+        {"NATS_NKEY_SEED": "SAAAAA"},
+    ],
+)
+def test_nothing_else_is_taken_from_the_host(given: dict[str, object]) -> None:
+    complete = {"DAAS_CLUSTER": "prod", "NATS_NKEY_SEED": SEED}
+    with pytest.raises(boot.SettingsError) as refused:
+        boot.parse_settings(json.dumps({**complete, **given}).encode())
+    assert SEED not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"[]", b"null", b"{", b"\xff", b"{}", b'{"DAAS_CLUSTER":"a","DAAS_CLUSTER":"b"}', b"[" * 9000, b"1" * 20_000],
+)
+def test_settings_that_are_no_object_of_known_names_are_refused(data: bytes) -> None:
+    with pytest.raises(boot.SettingsError):
+        boot.parse_settings(data)
+
+
+def test_no_more_is_read_from_the_host_than_settings_can_have() -> None:
+    ours, theirs = socket.socketpair()
+
+    class Listener:
+        def settimeout(self, seconds: float) -> None: ...
+
+        def accept(self) -> tuple[socket.socket, str]:
+            return ours, ""
+
+    with closing(theirs):
+        theirs.sendall(b"x" * 50_000)
+        assert len(boot.receive(Listener())) == boot.SETTINGS_BYTES_MAX + 1
+
+
+# --- the forwarder, over Unix sockets in the place of vsock ---------------------------------------------------------
+
+
+@asynccontextmanager
+async def forwarding(tmp_path: Path, handler: Any, *, connections_max: int = 64) -> AsyncIterator[tuple[Path, Any]]:
+    """A server behind two forwarders, as parent and enclave are: listener -> vsock stand-in -> target."""
+    target, middle, front = (tmp_path / name for name in ("target", "middle", "front"))
+    server = await asyncio.start_unix_server(handler, path=target)
+    pairs = [(front, middle), (middle, target)]
+    forwarders = [
+        forward.Forwarder(
+            forward.Address.parse(f"unix:{listen}"), forward.Address.parse(f"unix:{to}"), connections_max=most
+        )
+        for (listen, to), most in zip(pairs, (connections_max, 64), strict=True)
+    ]
+    for forwarder in forwarders:
+        forwarder.open()
+    tasks = [asyncio.create_task(forwarder.run()) for forwarder in forwarders]
+    try:
+        yield front, forwarders[0]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        server.close()
+        await server.wait_closed()
+        assert not front.exists()
+
+
+async def after_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers only when it has seen the end of the request: works only if half-closes are passed on."""
+    data = await reader.read(-1)
+    writer.write(data[::-1])
+    await writer.drain()
+    writer.close()
+
+
+async def test_the_end_of_one_direction_is_passed_on_while_the_other_still_flows(tmp_path: Path) -> None:
+    async with forwarding(tmp_path, after_the_end) as (front, forwarder):
+        reader, writer = await asyncio.open_unix_connection(front)
+        sent = os.urandom(3_000_000)
+        writer.write(sent)
+        writer.write_eof()
+        assert (await asyncio.wait_for(reader.read(-1), 30)) == sent[::-1]
+        writer.close()
+        await until(lambda: forwarder.counters.open == 0)
+        counters = forwarder.counters
+        assert (counters.bytes_up, counters.bytes_down, counters.broken) == (len(sent), len(sent), 0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65_536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+async def test_connections_beyond_the_bound_are_refused_and_counted_and_the_others_go_on(tmp_path: Path) -> None:
+    async with forwarding(tmp_path, echo, connections_max=2) as (front, forwarder):
+        kept = [await asyncio.open_unix_connection(front) for _ in range(2)]
+        for reader, writer in kept:
+            writer.write(b"ping")
+            assert await asyncio.wait_for(reader.readexactly(4), 30) == b"ping"
+        third, third_writer = await asyncio.open_unix_connection(front)
+        assert await asyncio.wait_for(third.read(1), 30) == b""
+        third_writer.close()
+        for reader, writer in kept:
+            writer.write(b"pong")
+            assert await asyncio.wait_for(reader.readexactly(4), 30) == b"pong"
+            writer.close()
+        await until(lambda: forwarder.counters.open == 0)
+        counters = forwarder.counters
+        assert (counters.accepted, counters.refused) == (3, 1)
+
+
+async def test_a_target_that_is_away_is_counted_and_the_next_connection_finds_it_back(tmp_path: Path) -> None:
+    front, target = tmp_path / "front", tmp_path / "target"
+    forwarder = forward.Forwarder(forward.Address.parse(f"unix:{front}"), forward.Address.parse(f"unix:{target}"))
+    forwarder.open()
+    task = asyncio.create_task(forwarder.run())
+    reader, writer = await asyncio.open_unix_connection(front)
+    assert await asyncio.wait_for(reader.read(1), 30) == b""
+    writer.close()
+    assert forwarder.counters.unreachable == 1
+    server = await asyncio.start_unix_server(echo, path=target)
+    reader, writer = await asyncio.open_unix_connection(front)
+    writer.write(b"back")
+    assert await asyncio.wait_for(reader.readexactly(4), 30) == b"back"
+    writer.close()
+    await until(lambda: forwarder.counters.open == 0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_reader_that_stops_reading_stops_the_writer_too(tmp_path: Path) -> None:
+    stalled = asyncio.Event()
+
+    async def deaf(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await stalled.wait()
+        writer.close()
+
+    async with forwarding(tmp_path, deaf) as (front, forwarder):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.setblocking(False)
+            client.connect(str(front))
+            sent = last = 0
+            for _ in range(200):
+                try:
+                    sent += client.send(bytes(65_536))
+                except BlockingIOError:
+                    await asyncio.sleep(0.02)
+                    if sent == last:
+                        break
+                    last = sent
+                await asyncio.sleep(0)
+            assert sent < 8_000_000
+            assert forwarder.counters.bytes_up < 8_000_000
+        stalled.set()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "tcp:", "tcp:host", "tcp:host:99999", "unix:", "vsock:3", "vsock:x:1", "pipe:x:1"]
+)
+def test_an_address_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected tcp"):
+        forward.Address.parse(text)
+
+
+@pytest.mark.connected
+def test_the_program_carries_tcp_says_when_it_is_ready_and_reports_at_its_end(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as target:
+        pair = f"unix:{tmp_path}/front=tcp:127.0.0.1:{target.getsockname()[1]}"
+        program = subprocess.Popen(
+            [sys.executable, "-I", NITRO / "forward.py", pair],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert program.stdout is not None
+            assert json.loads(program.stdout.readline()) == {"ready": True, "pairs": [pair]}
+            with socket.socket(socket.AF_UNIX) as client:
+                client.connect(f"{tmp_path}/front")
+                client.sendall(b"over")
+                client.shutdown(socket.SHUT_WR)
+                served, _ = target.accept()
+                with served:
+                    assert served.recv(100) == b"over"
+                    assert served.recv(100) == b""
+                    served.sendall(b"and back")
+                assert client.recv(100) == b"and back"
+                assert client.recv(100) == b""
+            program.terminate()
+            _, reported = program.communicate(timeout=30)
+            assert json.loads(reported.splitlines()[-1])["counts"][pair]["bytes_down"] == 8
+        finally:
+            program.kill()
+            program.wait()
