@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,18 @@ from daas.devstack.ledger.clock import LedgerClock
 from daas.devstack.ledger.encoding import uleb
 from daas.devstack.ledger.ledger import Ledger
 from daas.devstack.ledger.objects import Object
+from daas.devstack.ledger.packages import package_digest
 from daas.devstack.ledger.server import default_packages, pinned_digests
 from daas.devstack.ledger.signatures import address_of
 from daas.devstack.ledger.store import Store
-from daas.devstack.ledger.type_tags import GAS_COIN, format_type
+from daas.devstack.ledger.type_tags import GAS_COIN, SUI, format_type, parse_address
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))  # helpers that several test files import
 
 NOW_MS = 1_795_000_000_000
+
+
+SUI_TAG = b"\x07" + SUI + b"\x03sui\x03SUI\x00"
 
 
 def u16(value: int) -> bytes:
@@ -90,6 +95,15 @@ class Account:
     def merge(self, coin: bytes, *others: bytes) -> bytes:
         return b"\x03" + coin + vector(others)
 
+    def upgrade(self, modules: Sequence[bytes], dependencies: Sequence[bytes], package: bytes, ticket: bytes) -> bytes:
+        return b"\x06" + vector([blob(m) for m in modules]) + vector(dependencies) + package + ticket
+
+    def receiving(self, held: Object) -> bytes:
+        return b"\x01\x02" + self.reference(held)
+
+    def withdrawal(self, amount: int, *, from_sponsor: bool = False) -> bytes:
+        return b"\x02\x00" + u64(amount) + b"\x00" + SUI_TAG + bytes((from_sponsor,))
+
     def publish(self, modules: Sequence[bytes], dependencies: Sequence[bytes]) -> bytes:
         return b"\x04" + vector([blob(m) for m in modules]) + vector(dependencies)
 
@@ -97,12 +111,21 @@ class Account:
         return self.ledger.store.owned(self.address, "address", b"", 100, format_type(GAS_COIN))
 
     def data(
-        self, inputs: Sequence[bytes], commands: Sequence[bytes], gas: Sequence[Object], budget: int = 500_000_000
+        self,
+        inputs: Sequence[bytes],
+        commands: Sequence[bytes],
+        gas: Sequence[Object],
+        budget: int = 500_000_000,
+        expiration: bytes = b"\x00",
     ) -> bytes:
         return b"".join((
             b"\x00\x00", vector(inputs), vector(commands), self.address,
-            vector([self.reference(coin) for coin in gas]), self.address, u64(1_000), u64(budget), b"\x00",
+            vector([self.reference(coin) for coin in gas]), self.address, u64(1_000), u64(budget), expiration,
         ))  # fmt: skip
+
+    def valid_now(self, nonce: int = 0, *, epochs: tuple[int, int] = (0, 1), chain: bytes | None = None) -> bytes:
+        bounds = b"".join(b"\x01" + u64(epoch) for epoch in epochs) + b"\x00\x00"
+        return b"\x02" + bounds + b"\x20" + (chain or self.ledger.chain) + nonce.to_bytes(4, "little")
 
     def sign(self, data: bytes) -> bytes:
         message = hashlib.blake2b(bytes(3) + data, digest_size=32).digest()
@@ -111,6 +134,31 @@ class Account:
     def run(self, inputs: Sequence[bytes], commands: Sequence[bytes], gas: Object, **options: int) -> Any:
         data = self.data(inputs, commands, [gas], **options)
         return proto.ExecutedTransaction.parse(self.ledger.execute(data, [self.sign(data)]))
+
+
+def built_package() -> tuple[list[bytes], list[bytes]]:
+    """The modules and dependencies of the committed package."""
+    (path,) = default_packages()
+    built = json.loads(path.read_text())
+    return [b64decode(code) for code in built["modules"]], [parse_address(d) for d in built["dependencies"]]
+
+
+def next_version() -> tuple[list[bytes], list[bytes]]:
+    """The same package with a higher number in the constant of `version`: what an upgrade without new code changes."""
+    modules, dependencies = built_package()
+    first, second = (b"\x03\x08" + u64(number) for number in (1, 2))
+    at = next(i for i, code in enumerate(modules) if b"version" in code and code.count(first) == 1 and len(code) < 200)
+    modules[at] = modules[at].replace(first, second)
+    return modules, dependencies
+
+
+def next_version_digest() -> bytes:
+    return package_digest(*next_version())
+
+
+@pytest.fixture
+def upgraded_package() -> tuple[list[bytes], list[bytes], bytes]:
+    return *next_version(), next_version_digest()
 
 
 @pytest.fixture
@@ -125,7 +173,8 @@ def open_ledger(tmp_path: Path, clock: LedgerClock) -> Iterator[Callable[[], Led
     def open_() -> Ledger:
         if opened:
             opened.pop().store.close()
-        opened.append(Ledger(Store(tmp_path / "ledger"), clock, pinned_digests(default_packages(), [])))
+        pinned = pinned_digests(default_packages(), [next_version_digest().hex()])
+        opened.append(Ledger(Store(tmp_path / "ledger"), clock, pinned))
         return opened[-1]
 
     yield open_

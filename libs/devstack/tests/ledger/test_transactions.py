@@ -219,7 +219,7 @@ def test_functions_of_a_published_package_are_not_callable_before_the_commit(acc
     [
         ("enclaves::nothing", "FUNCTION_NOT_FOUND"),
         ("enclaves::admit", "NON_ENTRY_FUNCTION_INVOKED"),
-        ("registry::current_version", "NON_ENTRY_FUNCTION_INVOKED"),
+        ("accounts::new", "NON_ENTRY_FUNCTION_INVOKED"),
         ("intent::placement", "ARITY_MISMATCH"),
     ],
 )
