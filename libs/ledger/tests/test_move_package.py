@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -86,3 +87,14 @@ def test_an_abort_of_another_package_has_no_name_of_ours() -> None:
     assert abort_name(PACKAGE, "0x" + "cd" * 32, "placement", 2) is None
     assert abort_name(PACKAGE, "0x2", "nitro_attestation", 2) == "EVerifyError"
     assert abort_name(PACKAGE, "0x2", "balance", 2) is None
+
+
+def test_the_document_of_the_chain_says_what_the_sources_say() -> None:
+    checked = subprocess.run(
+        [sys.executable, str(MOVE / "tables.py"), "--check"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert checked.returncode == 0, checked.stderr
+    document = (MOVE.parents[1] / "docs" / "chain.md").read_text()
+    for module, names in committed_package().aborts.items():
+        for code, name in names.items():
+            assert f"| `{module}` | {code} | `{name}` | " in document
