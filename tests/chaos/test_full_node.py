@@ -1,6 +1,7 @@
 """A relay behind a misbehaving full node: each batch is anchored once, in order, and no gas is paid twice."""
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 
@@ -21,9 +22,9 @@ FAULTS = Faults(
     delay=0.2,
     delay_s=0.05,
     repeat=0.08,
-    deny=0.15,
-    lag=0.1,
-    reset=0.005,
+    deny=0.4,
+    lag=0.3,
+    reset=0.02,
     stream_s=3.0,
     stream_lose=0.3,
 )
@@ -67,8 +68,9 @@ class Account:
 
 
 async def run(folder: Path, count: int, *, timeout_s: float) -> None:
-    async with RelayStage(folder) as stage:
+    async with RelayStage(folder) as stage, contextlib.AsyncExitStack() as stack:
         nodes = FullNodes(stage.ledger_url, stage.package)
+        stack.callback(nodes.close)
         async with FullNode(stage.ledger_url, seed=count) as proxy:
             stage.relay_ledger_url = proxy.url
             await stage.start_relay(DAAS_RELAY_BATCHES_MAX=str(BATCHES_MAX))
@@ -89,7 +91,6 @@ async def run(folder: Path, count: int, *, timeout_s: float) -> None:
             await stage.stop_relay()
         account = await Account.read(stage, first)
         paid_mist = before_mist - await nodes.balance_mist(stage.operator.address)
-        nodes.close()
         refused, dead = await stage.refused(), await stage.dead_letters()
 
     print(
@@ -171,7 +172,7 @@ async def test_while_the_node_is_away_decisions_wait_in_their_stream_and_none_is
 
         async def held() -> bool:
             consumer = (await stage.status())["consumers"]["placement.decided"]
-            return consumer["in_flight"] == 64 and consumer["pending"] + consumer["unacknowledged"] == 200
+            return bool(consumer["in_flight"] == 64 and consumer["pending"] + consumer["unacknowledged"] == 200)
 
         await until(held, "the relay holds no more than 64 decisions")
         proxy.away = False

@@ -93,7 +93,7 @@ class Enclave:
 
     async def attest(self, document: bytes, **changes: Any) -> int:
         """Publishes `enclave.attested`; returns its stream sequence."""
-        fields = {
+        fields: dict[str, Any] = {
             "public_key": self.public_key,
             "policy": POLICY.hex(),
             "document": base64.b64encode(document).decode(),

@@ -1,14 +1,17 @@
 """Wires the chain-relay together: ledger, outbox, follower, registrar, anchorer, service shell."""
 
 import asyncio
-from typing import Final
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
 
 from daas.common import logs, subjects
-from daas.common.errors import DaasError, Unavailable
+from daas.common.errors import Conflict, DaasError, DecodeError, NotFound, Unavailable
 from daas.common.messages import EnclaveAttested, PlacementDecided
 from daas.common.service import Event, ServiceApp
 from daas.common.subjects import Service
-from daas.ledger import Ledger, RpcUnavailable, Signer
+from daas.ledger import Ledger, RpcError, RpcUnavailable, Signer
 from daas.ledger.client import CALL_BUDGET_MIST
 from daas.relay.anchorer import Anchorer
 from daas.relay.chainevents import ChainEvents
@@ -27,6 +30,11 @@ log = logs.get_logger(__name__)
 BALANCE_EVERY_S: Final = 15.0
 #: Handlers at once: two transactions' worth, so that the next one is full when the last one is final.
 IN_FLIGHT: Final = 64
+#: A full node that was restarted answers within a minute; after that whoever runs the relay should hear of it.
+START_S: Final = 60.0
+_START_BACKOFF_S: Final = (0.1, 2.0)
+
+T = TypeVar("T")
 
 
 class Relay:
@@ -43,7 +51,7 @@ class Relay:
         facts = Facts(app.bus)
         events = ChainEvents(settings.relay_registry, self.outbox, facts, metrics, self._rotated)
         self.registrar = Registrar(
-            app.bus, ledger, self.outbox, transactions, settings=settings, newest_nonce=lambda: events.nonce
+            app.bus, ledger, self.outbox, transactions, settings=settings, is_past=events.is_past
         )
         self.anchorer = Anchorer(app.bus, ledger, self.outbox, transactions, settings=settings, metrics=metrics)
         self.follower = Follower(self.nodes, self.outbox, events, facts, metrics, first=settings.relay_first_checkpoint)
@@ -52,7 +60,10 @@ class Relay:
         self.balance_mist = 0
 
     async def start(self) -> None:
-        """Catches up with the ledger, finishes what an earlier process began, gives out the challenge."""
+        """Catches up with the ledger, finishes what an earlier process began, gives out the challenge.
+
+        What fails may be tried again from the start.
+        """
         await self.anchorer.refresh()
         await self.follower.start()
         await self.anchorer.recover()
@@ -114,6 +125,25 @@ async def _connect(settings: RelaySettings) -> Ledger:
     raise failure
 
 
+async def _patiently(step: Callable[[], Awaitable[T]]) -> T:
+    """Repeats a step of the start: a node may be restarting, or may not have caught up yet.
+
+    Raises:
+        DaasError: what it failed with last, after `START_S`.
+    """
+    deadline_s = time.monotonic() + START_S
+    delay_s, longest_s = _START_BACKOFF_S
+    while True:
+        try:
+            return await step()
+        except (Unavailable, Conflict, NotFound, RpcError, DecodeError) as error:
+            if time.monotonic() > deadline_s:
+                raise
+            log.warning("the start waits for the ledger", error=error)
+        await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+        delay_s = min(2 * delay_s, longest_s)
+
+
 def build(settings: RelaySettings) -> ServiceApp:
     """The service, ready to run."""
     app = ServiceApp(Service.RELAY, settings)
@@ -127,9 +157,9 @@ def build(settings: RelaySettings) -> ServiceApp:
 
     @app.on_start
     async def start() -> None:
-        started = Relay(app, settings, metrics, await _connect(settings))
+        started = Relay(app, settings, metrics, await _patiently(lambda: _connect(settings)))
         relays.append(started)
-        await started.start()
+        await _patiently(started.start)
 
     @app.on(subjects.PLACEMENT_DECIDED, PlacementDecided, in_flight=IN_FLIGHT)
     async def decided(event: Event[PlacementDecided]) -> None:

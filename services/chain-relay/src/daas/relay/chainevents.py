@@ -1,5 +1,6 @@
 """What each event of the Move package means to the relay: keys to trust, anchors to know, facts to publish."""
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -46,6 +47,9 @@ _POLICY_CHANGES: Final[dict[type[Event], str]] = {
 }
 _SealPolicyEvent = SealPolicyCreated | SealPolicyChanged | SealPolicyTransferred | SealPolicyRotated
 
+#: A node that lags by more registrations than this is not recognised by its nonce; the ledger refuses then.
+_NONCES: Final = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -75,8 +79,7 @@ class ChainEvents:
         self._facts = facts
         self._metrics = metrics
         self._rotated = rotated
-        #: The newest nonce that the ledger is known to have given out; None before the first event about one.
-        self.nonce: bytes | None = None
+        self._nonces: deque[bytes] = deque(maxlen=_NONCES)
         self._takers: dict[type[Event], Callable[[Any, Origin], Awaitable[None]]] = {
             Anchored: self._anchored,
             RegisteredOnChain: self._enclave_registered,
@@ -87,6 +90,10 @@ class ChainEvents:
             Slashed: self._slashed,
             **dict.fromkeys(_POLICY_CHANGES, self._policy_changed),
         }
+
+    def is_past(self, nonce: bytes) -> bool:
+        """Whether the ledger is known to have given out another nonce since."""
+        return nonce in self._nonces and nonce != self._nonces[-1]
 
     async def take(self, event: Event, origin: Origin) -> None:
         """Takes one event.
@@ -184,7 +191,8 @@ class ChainEvents:
         log.warning("enclave may sign no longer", enclave=enclave, reason=fact.reason)
 
     async def _nonce_rotated(self, event: NonceRotated, _origin: Origin) -> None:
-        self.nonce = event.nonce
+        if event.nonce not in self._nonces:
+            self._nonces.append(event.nonce)
         await self._rotated()
 
     async def _stake_changed(self, event: StakeChanged, origin: Origin) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from daas.common import logs
-from daas.common.errors import DaasError, DecodeError, Refused
+from daas.common.errors import DaasError, DecodeError, Refused, Unavailable
 from daas.ledger import RpcError
 from daas.relay.chainevents import ChainEvents, Origin
 from daas.relay.facts import Facts
@@ -70,16 +70,16 @@ class Follower:
         """Takes up the cursor and catches up with the ledger as it is now; returns the next checkpoint.
 
         Raises:
-            RpcUnavailable: no node answers.
-            Unavailable: the bus does not take the facts.
+            Unavailable: no node answers or has what it announces, or the bus does not take the facts.
         """
         cursor = self._outbox.cursor()
         if cursor is not None:
             self._next, self._digest = cursor.checkpoint + 1, cursor.digest
         await self._facts.read_back(self._outbox.positions())
         latest = await self._nodes.latest()
-        while self._next <= latest and await self._advance():
-            pass
+        while self._next <= latest:
+            if not await self._advance():
+                raise Unavailable(f"no node shows checkpoint {self._next} of {latest}", reason="ledger-lags")
         self._facts.forget()
         log.info("follows the ledger", checkpoint=self._next)
         return self._next

@@ -28,7 +28,7 @@ class Registrar:
     The fact that a key is registered comes from the ledger's own event, whoever made the transaction.
 
     Args:
-        newest_nonce: the newest nonce that the ledger's events have shown, None before the first.
+        is_past: whether the ledger's events have shown a newer nonce than the given one.
     """
 
     def __init__(
@@ -39,14 +39,14 @@ class Registrar:
         transactions: Transactions,
         *,
         settings: RelaySettings,
-        newest_nonce: Callable[[], bytes | None],
+        is_past: Callable[[bytes], bool],
     ) -> None:
         self._bus = bus
         self._ledger = ledger
         self._outbox = outbox
         self._transactions = transactions
         self._settings = settings
-        self._newest_nonce = newest_nonce
+        self._is_past = is_past
 
     async def start(self) -> Registry:
         """Checks that the settings fit the registry, and publishes its challenge.
@@ -55,7 +55,7 @@ class Registrar:
             ConfigurationError: `development-root` is set though the registry is not simulated, or missing though it is:
                 what is simulated is decided on the ledger, never here.
         """
-        registry = await self._ledger.registry(self._settings.relay_registry)
+        registry = await self._registry()
         if registry.simulated != (self._settings.relay_development_root is not None):
             verb = "needs" if registry.simulated else "refuses"
             raise ConfigurationError(
@@ -67,8 +67,18 @@ class Registrar:
         return registry
 
     async def challenge(self) -> None:
-        """Publishes what the next enclave must attest for."""
-        await self._publish_challenge(await self._ledger.registry(self._settings.relay_registry))
+        """Publishes what the next enclave must attest for.
+
+        Raises:
+            Conflict: `ledger-lags`.
+        """
+        await self._publish_challenge(await self._registry())
+
+    async def _registry(self) -> Registry:
+        registry = await self._ledger.registry(self._settings.relay_registry)
+        if self._is_past(registry.nonce):
+            raise Conflict("the node shows the registry as it was before its last rotation", reason="ledger-lags")
+        return registry
 
     async def _publish_challenge(self, registry: Registry) -> None:
         await self._bus.publish(
@@ -103,11 +113,8 @@ class Registrar:
         except binascii.Error:
             raise InvalidInput("the document is not base64", reason="document-base64", field="document") from None
         key = f"register:{attested.public_key}:{merkle.digest(document).hex()}"
-        registry = await self._ledger.registry(self._settings.relay_registry)
+        registry = await self._registry()
         if self._outbox.prepared(key) is None:
-            newest = self._newest_nonce()
-            if newest is not None and newest != registry.nonce and newest in document:
-                raise Conflict("the node shows an older nonce than the one that was answered", reason="ledger-lags")
             attestation = self._verify(document, registry)
             if attestation.public_key is None or attestation.public_key.hex() != attested.public_key:
                 raise Refused("the document vouches for another key", reason="public-key", field="public_key")
