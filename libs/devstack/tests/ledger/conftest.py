@@ -136,7 +136,7 @@ class Account:
         return proto.ExecutedTransaction.parse(self.ledger.execute(data, [self.sign(data)]))
 
 
-def built_package() -> tuple[list[bytes], list[bytes]]:
+def committed_package() -> tuple[list[bytes], list[bytes]]:
     """The modules and dependencies of the committed package."""
     (path,) = default_packages()
     built = json.loads(path.read_text())
@@ -145,7 +145,7 @@ def built_package() -> tuple[list[bytes], list[bytes]]:
 
 def next_version() -> tuple[list[bytes], list[bytes]]:
     """The same package with a higher number in the constant of `version`: what an upgrade without new code changes."""
-    modules, dependencies = built_package()
+    modules, dependencies = committed_package()
     first, second = (b"\x03\x08" + u64(number) for number in (1, 2))
     at = next(i for i, code in enumerate(modules) if b"version" in code and code.count(first) == 1 and len(code) < 200)
     modules[at] = modules[at].replace(first, second)
@@ -154,6 +154,11 @@ def next_version() -> tuple[list[bytes], list[bytes]]:
 
 def next_version_digest() -> bytes:
     return package_digest(*next_version())
+
+
+@pytest.fixture
+def built_package() -> tuple[list[bytes], list[bytes]]:
+    return committed_package()
 
 
 @pytest.fixture
