@@ -101,6 +101,11 @@ class ApprovesAll:
         return Approval(time.time_ns() // 1_000_000)
 
 
+def encrypt_and_encode(encryptor: Encryptor, package_id: bytes, inner_id: bytes) -> bytes:
+    """One whole encryption."""
+    return encryptor.encrypt(package_id, inner_id, PLAINTEXT).object.encode()
+
+
 class Bench:
     """One world, and what is measured in it."""
 
@@ -127,8 +132,8 @@ class Bench:
         usk = next(iter(self.secret.values()))
         point = BACKEND.g1_decode(DecryptionKey().public_key)
         works: dict[str, Callable[[], object]] = {
-            "encrypt": self.fresh.encrypt(package, inner, PLAINTEXT).object.encode,
-            "encrypt, cached identity": self.cached.encrypt(package, inner, PLAINTEXT).object.encode,
+            "encrypt": partial(encrypt_and_encode, self.fresh, package, inner),
+            "encrypt, cached identity": partial(encrypt_and_encode, self.cached, package, inner),
             "decrypt": lambda: decrypt(EncryptedObject.decode(self.raw), self.secret),
             "decrypt, all shares checked": lambda: decrypt(EncryptedObject.decode(self.raw), self.secret, self.public),
             "verify a user secret key": lambda: verify_user_secret_key(usk, identity, server.known.public_key),
@@ -168,8 +173,15 @@ class ServerProcess:
         key = DecryptionKey()
         ptb = build_ptb(package, [ApproveCall(module="bench", function="seal_approve", inner_id=os.urandom(32))])
         fields = (ptb, key.public_key, key.verification_key)
-        encoded = [wire.to_base64(field) for field in (*fields, session.sign_request(*fields))]
-        self._body = msgspec.json.encode(wire.FetchKeyRequest(*encoded, session.certificate))
+        self._body = msgspec.json.encode(
+            wire.FetchKeyRequest(
+                ptb=wire.to_base64(ptb),
+                enc_key=wire.to_base64(key.public_key),
+                enc_verification_key=wire.to_base64(key.verification_key),
+                request_signature=wire.to_base64(session.sign_request(*fields)),
+                certificate=session.certificate,
+            )
+        )
         await self.fetch_key(20)
         return self
 

@@ -18,6 +18,7 @@ from daas.seal import (
     Dem,
     InvalidSignature,
     KeyServer,
+    KeyServerData,
     KeyServerRefused,
     KeyServerUnavailable,
     MalformedAnswer,
@@ -382,3 +383,31 @@ def test_two_servers_with_one_object_id_are_refused() -> None:
     servers = [KeyServer(object_id=bytes(32), url="http://127.0.0.1:1", public_key=key) for _ in range(2)]
     with pytest.raises(InvalidInput):
         SealClient(servers)
+
+
+async def test_an_api_key_is_sent_in_its_header_and_never_shown(world: World) -> None:
+    seen: list[str | None] = []
+
+    async def speak(request: web.Request) -> web.Response:
+        seen.append(request.headers.get("X-API-Key"))
+        return web.json_response({"error": "NoAccess", "message": "no"}, status=403)
+
+    base = await world.add_application(answering(speak))
+    server = KeyServer(
+        object_id=base.object_id, url=base.url, public_key=base.public_key, api_key_header="X-API-Key", api_key="hush"
+    )
+    async with SealClient([server], settings=QUICK) as client:
+        with pytest.raises(NotEnoughKeys) as caught:
+            await client.fetch_keys(
+                await world.session(), world.ledger.approve(world.access, world.inner_id()), threshold=1
+            )
+    assert seen == ["hush"]
+    assert "hush" not in repr(server) + str(caught.value)
+
+
+def test_a_committee_from_the_ledger_needs_the_address_of_its_aggregator() -> None:
+    data = KeyServerData(name="c", public_key=MasterKey.generate().public_key, url=None)
+    with pytest.raises(InvalidInput):
+        KeyServer.from_ledger(bytes(32), data)
+    known = KeyServer.from_ledger(bytes(32), data, aggregator_url="https://aggregator.example/", weight=2)
+    assert (known.url, known.weight, known.label) == ("https://aggregator.example", 2, "c")

@@ -31,7 +31,9 @@ from daas.seal import (
     verify_user_secret_key,
     verify_user_secret_keys,
 )
-from daas.seal.backend import load
+from daas.seal.backend import BACKEND, load
+from daas.seal.backend.protocol import ORDER
+from daas.seal.backend.selftest import self_test
 from daas.seal.elgamal import DecryptionKey, Encryption
 from daas.seal.encrypt import Randomness
 from daas.seal.encrypted_object import Service
@@ -133,15 +135,15 @@ def cheat(shares: list[Share], threshold: int) -> EncryptedObject:
     """An object of a maker who chose the shares: everything else is right for those that give `base` at 0."""
     base = gf256.combine(shares[:threshold])
     scalar = ibe.random_scalar()
-    nonce = ibe.BACKEND.encode(ibe.BACKEND.multiply_g2(scalar))
+    nonce = BACKEND.encode(BACKEND.multiply_g2(scalar))
     point = ibe.hash_identity(FULL)
-    encoded = ibe.BACKEND.encode(point)
-    raised = ibe.BACKEND.multiply(point, scalar)
+    encoded = BACKEND.encode(point)
+    raised = BACKEND.multiply(point, scalar)
     encrypted = tuple(
         gf256.xor(
             share.value,
             ibe.mask(
-                ibe.BACKEND.pairing(raised, ibe.BACKEND.g2_decode(PUBLIC[object_id])), nonce, encoded, object_id,
+                BACKEND.pairing(raised, BACKEND.g2_decode(PUBLIC[object_id])), nonce, encoded, object_id,
                 share.index,
             ),
         )
@@ -188,7 +190,9 @@ def test_a_share_that_does_not_fit_is_caught_also_where_its_key_is_not_at_hand()
 @settings(deadline=None)
 def test_any_threshold_of_shares_gives_the_secret(secret: bytes, threshold: int, data: st.DataObject) -> None:
     count = data.draw(st.integers(threshold, 20))
-    shares = gf256.split(secret, threshold, count)
+    indices = data.draw(st.none() | st.lists(st.integers(1, 255), min_size=count, max_size=count, unique=True))
+    shares = gf256.split(secret, threshold, count, indices=indices)
+    assert [share.index for share in shares] == (indices or list(range(1, count + 1)))
     chosen = data.draw(st.permutations(shares))[:threshold]
     assert gf256.combine(chosen) == secret
     for share in shares:
@@ -210,6 +214,9 @@ def test_shares_without_sense_are_refused() -> None:
     for threshold, count in ((0, 1), (2, 1), (1, 256)):
         with pytest.raises(InvalidInput):
             gf256.split(b"a", threshold, count)
+    for indices in ([1], [1, 1], [0, 1], [1, 256]):
+        with pytest.raises(InvalidInput):
+            gf256.split(b"a", 1, 2, indices=indices)
     with pytest.raises(InvalidInput):
         gf256.split(b"a", 2, 3, coefficients=[b"ab"])
     with pytest.raises(ZeroDivisionError):
@@ -251,10 +258,10 @@ def test_a_proof_of_possession_is_for_one_key_and_one_service() -> None:
 
 def test_an_encrypted_user_secret_key_that_is_the_identity_is_refused() -> None:
     session = DecryptionKey(5)
-    ephemeral = ibe.BACKEND.multiply(ibe.BACKEND.g1, 7)
-    blinded = ibe.BACKEND.multiply(ephemeral, 5)
+    ephemeral = BACKEND.multiply(BACKEND.g1, 7)
+    blinded = BACKEND.multiply(ephemeral, 5)
     with pytest.raises(MalformedPoint):
-        session.decrypt(Encryption(ibe.BACKEND.encode(ephemeral), ibe.BACKEND.encode(blinded)))
+        session.decrypt(Encryption(BACKEND.encode(ephemeral), BACKEND.encode(blinded)))
 
 
 @pytest.mark.parametrize("secret", [KEYS[0], DecryptionKey(), Ed25519Signer(bytes(range(32)))])
@@ -287,7 +294,7 @@ def test_what_makes_no_sense_is_refused_at_the_door() -> None:
         encryptor.encrypt(PACKAGE, INNER, b"data", cipher=Dem.PLAIN)
     with pytest.raises(InvalidInput):
         encryptor.encrypt(PACKAGE, INNER, b"", randomness=Randomness(bytes(32), (bytes(32),), 0))
-    for wrong in (0, ibe.ORDER):
+    for wrong in (0, ORDER):
         with pytest.raises(InvalidInput):
             MasterKey(wrong)
     with pytest.raises(InvalidInput):
@@ -311,3 +318,28 @@ def test_a_backend_is_chosen_by_name_and_a_wrong_name_stops_the_import() -> None
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "DAAS_SEAL_BACKEND": "x"}
     )
     assert "ConfigurationError" in result.stderr
+
+
+def test_without_the_first_backend_the_second_is_chosen_and_without_any_the_import_stops() -> None:
+    head = "import sys; sys.modules['pyblst'] = None\n"
+    tail = "import daas.seal.backend as b; print(b.BACKEND.name)"
+    result = subprocess.run([sys.executable, "-c", head + tail], capture_output=True, text=True)
+    assert result.stdout.strip() == "py-arkworks-bls12381", result.stderr
+    head += "sys.modules['py_arkworks_bls12381'] = None\n"
+    result = subprocess.run([sys.executable, "-c", head + tail], capture_output=True, text=True)
+    assert "no BLS12-381 backend is installed" in result.stderr
+
+
+def test_a_backend_that_computes_something_else_is_refused() -> None:
+    class Wrong(type(load("blst"))):  # type: ignore[misc]  # the class is a value here
+        def pairing(self, left: object, right: object) -> bytes:
+            return bytes(super().pairing(left, right)[::-1])
+
+    with pytest.raises(ConfigurationError, match="KDF"):
+        self_test(Wrong())
+
+
+def test_the_library_does_not_load_a_ledger_client() -> None:
+    code = "import daas.seal, daas.seal.server, sys; print('pysui' in sys.modules or 'daas.ledger' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "False", result.stderr

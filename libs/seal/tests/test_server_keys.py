@@ -13,6 +13,7 @@ from seal_world import UNLIMITED, World, answering, serve
 
 from daas.common.errors import ConfigurationError, InvalidInput
 from daas.seal import KeyServer, MasterKey, SealClient, committee
+from daas.seal.backend import BACKEND
 from daas.seal.client import ClientSettings
 from daas.seal.elgamal import DecryptionKey, Encryption, encrypt, verify_encryption
 from daas.seal.ibe import hash_identity
@@ -125,7 +126,7 @@ def test_a_committee_member_uses_the_share_of_the_version_on_the_ledger() -> Non
 def test_any_threshold_of_members_makes_the_committee_s_answer(threshold: int, count: int) -> None:
     key, session, identity = MasterKey.generate(), DecryptionKey(), os.urandom(40)
     shares = key.split(threshold, count)
-    point = committee.BACKEND.g1_decode(session.public_key)
+    point = BACKEND.g1_decode(session.public_key)
     parts = {party: encrypt(share.extract_point(identity), point) for party, share in enumerate(shares)}
     for party, part in parts.items():
         assert verify_encryption(part, identity, session.verification_key, shares[party].public_key)

@@ -71,7 +71,8 @@ async def test_both_clients_open_what_the_other_encrypted(world: World, official
     async with SealClient(world.known) as client:
         theirs, ours = [], []
         for inner, (dem, aad, data) in zip(inners, cases, strict=True):
-            given = {} if AADS[aad] is None else {"aad": AADS[aad].hex()}
+            bound = AADS[aad]
+            given = {} if bound is None else {"aad": bound.hex()}
             answer = await official.ask(
                 "encrypt", **common, threshold=threshold, id=inner.hex(), data=data.hex(), dem=dem, **given
             )

@@ -30,7 +30,7 @@ from daas.seal import (
     verify_user_secret_key,
     verify_user_secret_keys,
 )
-from daas.seal.backend import BACKENDS, Backend
+from daas.seal.backend import BACKEND, BACKENDS, Backend
 from daas.seal.backend import load as load_backend
 from daas.seal.elgamal import DecryptionKey, Encryption
 from daas.seal.encrypt import Dem, Randomness
@@ -214,7 +214,7 @@ def check_session(data: Any) -> None:
         assert (key.public_key.hex(), key.verification_key.hex()) == (case["public_key"], case["verification_key"])
         encryption = Encryption(un(case["c0"]), un(case["c1"]))
         assert key.decrypt(encryption).hex() == case["message"] == case["decrypted"]
-        points = [ibe.BACKEND.g1_decode(un(case[name])) for name in ("message", "public_key")]
+        points = [BACKEND.g1_decode(un(case[name])) for name in ("message", "public_key")]
         assert elgamal.encrypt(points[0], points[1], scalar=int(case["r"], 16)) == encryption
     for case in data["proof_of_possession"]:
         key_, service = master(case["master_key"]), address(case["service_id"])

@@ -72,17 +72,25 @@ class Share(msgspec.Struct, frozen=True):
         yield "index", self.index
 
 
-def split(secret: bytes, threshold: int, count: int, *, coefficients: Sequence[bytes] | None = None) -> list[Share]:
-    """Shares 1..count of a secret, any `threshold` of which give it back.
+def split(
+    secret: bytes,
+    threshold: int,
+    count: int,
+    *,
+    indices: Sequence[int] | None = None,
+    coefficients: Sequence[bytes] | None = None,
+) -> list[Share]:
+    """Shares of a secret, any `threshold` of which give it back.
 
     Args:
         secret: what is shared.
         threshold: 1..count.
         count: at most 255.
+        indices: where the polynomials are taken, `count` different ones of 1..255; 1..count by default.
         coefficients: of x^1 .. x^(threshold-1), each as long as the secret; random unless a test gives them.
 
     Raises:
-        InvalidInput: `seal-threshold`, `seal-coefficients`.
+        InvalidInput: `seal-threshold`, `seal-indices`, `seal-coefficients`.
     """
     if not 1 <= threshold <= count <= MAX_SHARES:
         raise InvalidInput(f"expected 1 <= threshold <= shares <= {MAX_SHARES}, not {threshold} of {count}",
@@ -91,8 +99,12 @@ def split(secret: bytes, threshold: int, count: int, *, coefficients: Sequence[b
         coefficients = [secrets.token_bytes(len(secret)) for _ in range(threshold - 1)]
     if len(coefficients) != threshold - 1 or any(len(each) != len(secret) for each in coefficients):
         raise InvalidInput(f"expected {threshold - 1} coefficients as long as the secret", reason="seal-coefficients")
+    if indices is None:
+        indices = range(1, count + 1)
+    if len(indices) != count or len(set(indices)) != count or not all(0 < each <= MAX_SHARES for each in indices):
+        raise InvalidInput(f"expected {count} different indices from 1 to {MAX_SHARES}", reason="seal-indices")
     shares = []
-    for index in range(1, count + 1):
+    for index in indices:
         table, value = _TIMES[index], bytes(len(secret))
         for coefficient in reversed(coefficients):
             value = xor(value, coefficient).translate(table)

@@ -24,7 +24,7 @@ from daas.seal.server import checks
 from daas.seal.server.http import check_client, json_response, make_middleware, read_body
 from daas.seal.server.limits import Rate, RateLimiter
 from daas.seal.server.metrics import Metrics
-from daas.seal.server.policy import PolicyEvaluator
+from daas.seal.server.policy import Policies, PolicyEvaluator
 from daas.seal.server.refusal import CODES, Refusal
 from daas.seal.session import Clock, system_clock_ms
 from daas.seal.versions import AGGREGATOR_CLIENT_MIN, PROTOCOL_VERSION
@@ -77,7 +77,7 @@ class Aggregator:
         registry: CollectorRegistry | None = None,
     ) -> None:
         self._settings = settings or AggregatorSettings()
-        self._evaluator = evaluator
+        self._policies = Policies(evaluator, clock, timeout_ms=self._settings.member_timeout_ms, allowed_staleness_ms=0)
         self._network = RateLimiter(self._settings.network_rate, clock)
         self.metrics = Metrics(registry)
         self._http: aiohttp.ClientSession | None = None
@@ -134,11 +134,9 @@ class Aggregator:
             raise Refusal("InvalidPTB", "an identity is asked for twice")
         try:
             BACKEND.g2_decode(request.verification_key)
-            first_id = await self._evaluator.first_package_id(request.parsed.package_id)
         except MalformedPoint:
             raise Refusal("InvalidParameter") from None
-        except DaasError as error:
-            raise Refusal("Failure" if error.http_status >= 500 else "InvalidPackage") from None
+        first_id = await self._policies.first_package_id(request.parsed.package_id)
         identities = [ibe.full_id(first_id, inner_id) for inner_id in request.parsed.inner_ids]
         answers = await self._ask_members(body, identities, request.verification_key)
         keys = [

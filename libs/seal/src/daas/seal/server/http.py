@@ -1,5 +1,6 @@
 """What all endpoints share: headers, body limit, refusals as JSON, cross-origin rules, metrics and one log line."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -31,6 +32,8 @@ _PREFLIGHT: Final = {
     "Access-Control-Allow-Headers": "*",
     "Access-Control-Max-Age": "86400",
 }
+#: A client that has not sent 180 KiB by then holds a place that others need.
+_BODY_TIMEOUT_S: Final = 10.0
 #: Types of clients that get a series of their own in the metrics: others could be made up without end.
 _KNOWN_TYPES: Final = frozenset({"typescript", "rust", "python", "aggregator"})
 _ENDPOINTS: Final = frozenset({wire.FETCH_KEY, wire.SERVICE, wire.PARTIAL_PUBLIC_KEY})
@@ -144,11 +147,16 @@ async def read_body(request: web.Request) -> bytes:
     """The body, within the limit that the application was made with.
 
     Raises:
-        Refusal: `RequestTooLarge`, before it is read where the client says its length.
+        Refusal: `RequestTooLarge`, before it is read where the client says its length; `InvalidRequest` where it does
+            not come.
     """
     if (request.content_length or 0) > wire.REQUEST_BYTES_MAX:
         raise Refusal("RequestTooLarge")
-    return await request.read()
+    try:
+        async with asyncio.timeout(_BODY_TIMEOUT_S):
+            return await request.read()
+    except TimeoutError:
+        raise Refusal("InvalidRequest") from None
 
 
 def metrics_handler(metrics: Metrics) -> Handler:
