@@ -8,7 +8,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from daas.common import decision as decisions
 from daas.common.errors import Refused
 from daas.common.messages import PlacementDecided
-from daas.ledger import Registry
 from daas.relay.outbox import KeyRecord, Outbox
 
 
@@ -30,10 +29,10 @@ class Admission:
         self._chain = ""
         self.simulated = False
 
-    def learn(self, registry: Registry) -> None:
-        """Takes what can never change from the registry: its chain, and whether it is simulated."""
-        self._chain = registry.chain.hex()
-        self.simulated = registry.simulated
+    def learn(self, chain: bytes, *, simulated: bool) -> None:
+        """Takes what can never change of the registry: its chain, and whether it is simulated."""
+        self._chain = chain.hex()
+        self.simulated = simulated
 
     def check(self, decided: PlacementDecided, now_ms: int | None = None) -> KeyRecord:
         """The registration of the key that signed, once everything that can be checked off the ledger holds.

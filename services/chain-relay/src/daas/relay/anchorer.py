@@ -66,7 +66,7 @@ class Anchorer:
     async def refresh(self) -> None:
         """Reads the head from the ledger; an answer from an older checkpoint takes nothing back."""
         registry = await self._ledger.registry(self._settings.relay_registry)
-        self._admission.learn(registry)
+        self._admission.learn(registry.chain, simulated=registry.simulated)
         self._refreshed = asyncio.get_running_loop().time()
         if registry.sequence > self.sequence or not self._head:
             self.sequence, self._head = registry.sequence, registry.head.hex()
