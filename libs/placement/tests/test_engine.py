@@ -67,9 +67,10 @@ amounts = st.integers(min_value=0, max_value=2**48)
 
 @given(st.lists(st.tuples(amounts, amounts, amounts, amounts), min_size=1, max_size=20))
 def test_the_formulas_for_one_node_and_for_many_agree(rows: list[tuple[int, int, int, int]]) -> None:
-    columns = [np.array(column, np.int64) for column in zip(*rows, strict=True)]
-    assert scores.least_allocated_of(*columns).tolist() == [scores.least_allocated(*row) for row in rows]
-    assert scores.balanced_allocation_of(*columns).tolist() == [scores.balanced_allocation(*row) for row in rows]
+    columns = np.array(list(zip(*rows, strict=True)), np.int64)
+    used, capacity = columns[[0, 2]], columns[[1, 3]]
+    assert scores.least_allocated_of(used, capacity).tolist() == [scores.least_allocated(*row) for row in rows]
+    assert scores.balanced_allocation_of(used, capacity).tolist() == [scores.balanced_allocation(*row) for row in rows]
 
 
 @given(st.lists(st.integers(0, 2**20), min_size=1, max_size=20), st.booleans())

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-from daas.placement.groups import Group, NamespaceLabels
+from daas.placement.groups import Group, NamespaceLabels, Token, tokens
 from daas.placement.neighbours import Neighbours
 from daas.placement.profile import Profile
 from daas.placement.table import NodeTable, Slots
@@ -70,7 +70,7 @@ class Domains:
             self.ids = np.arange(1, self._table.slots + 1)
             self.totals = np.zeros(self._table.slots + 1, np.int64)
         else:
-            self.ids = self._label.values.astype(np.intp)
+            self.ids = self._label.wide
             self.totals = np.zeros(self._label.size, np.int64)
         np.add.at(self.totals, self.ids, self._column.counts)
         self.totals[0] = 0
@@ -107,7 +107,9 @@ class Columns:
         self._neighbours = neighbours
         self._namespaces: NamespaceLabels = {}
         self._columns: dict[bytes, GroupColumn] = {}
+        self._by_token: dict[Token | None, list[GroupColumn]] = {}
         self._of: dict[bytes, list[tuple[GroupColumn, int]]] = {}
+        self._seen: dict[Token, list[Profile]] = {}
         self._table_generation = table.generation
         self._surroundings_generation = -1
         self._bytes = 0
@@ -115,7 +117,7 @@ class Columns:
 
     def drop(self) -> None:
         """Forgets everything."""
-        self._columns, self._of, self._bytes = {}, {}, 0
+        self._columns, self._by_token, self._of, self._seen, self._bytes = {}, {}, {}, {}, 0
         self.generation += 1
 
     def sync(self, namespaces: NamespaceLabels, moved_slots: Iterable[tuple[int, Iterable[Profile]]]) -> None:
@@ -166,30 +168,47 @@ class Columns:
         self.counted += 1
         found = self._of.get(profile.key)
         if found is None:
-            found = self._of[profile.key] = [
-                (column, times)
-                for column in self._columns.values()
-                if (times := column.group.count(profile, self._namespaces))
-            ]
+            found = self._meet(profile)
         for column, times in found:
             column.counts[slot] += difference * times
             column.log.append((slot, difference * times))
+
+    def _meet(self, profile: Profile) -> list[tuple[GroupColumn, int]]:
+        """The columns that count a profile, which is remembered for columns to come."""
+        found = self._of[profile.key] = []
+        known: list[Token | None] = [None]
+        for token in tokens(profile):
+            known.append(token)
+            self._seen.setdefault(token, []).append(profile)
+        for token in known:
+            for column in self._by_token.get(token, ()):
+                times = column.group.count(profile, self._namespaces)
+                if times:
+                    found.append((column, times))
+        return found
 
     def column(self, group: Group) -> GroupColumn:
         """The column of a group."""
         column = self._columns.get(group.key)
         if column is None:
             column = self._columns[group.key] = GroupColumn(group, self._table.slots)
+            self._by_token.setdefault(group.token, []).append(column)
             slot_of = self._table.slot_of
             self._bytes += 8 * self._table.slots
-            for profile in self._neighbours.present.values():
+            for profile in self._neighbours.candidates(group):
                 times = group.count(profile, self._namespaces)
                 if times:
                     for node, pods in profile.on.items():
                         slot = slot_of.get(node)
                         if slot is not None:
                             column.counts[slot] += pods * times
-            self._of = {}
+            if group.token is None:
+                self._of, self._seen = {}, {}
+            else:
+                for profile in self._seen.get(group.token, ()):
+                    times = group.count(profile, self._namespaces)
+                    if times:
+                        self._of[profile.key].append((column, times))
         return column
 
     def domains(self, group: Group, topology_key: str | None) -> Domains:

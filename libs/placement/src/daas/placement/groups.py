@@ -9,6 +9,8 @@ from typing import Protocol
 from daas.placement.profile import HostPort, Profile
 from daas.placement.selectors import Selector, Term, identity
 
+#: A label, a carried term or a port: what members are looked up by.
+Token = tuple[str, object]
 #: Namespace name to its labels, of the namespaces that are known.
 NamespaceLabels = Mapping[str, Mapping[str, str]]
 
@@ -17,6 +19,8 @@ class Group(Protocol):
     """What all groups can be asked."""
 
     key: bytes
+    #: One of `tokens` that every member has; None where there is no such.
+    token: Token | None
 
     def count(self, profile: Profile, namespaces: NamespaceLabels) -> int:
         """How often a pod of this profile counts."""
@@ -28,6 +32,7 @@ class Selected:
 
     def __init__(self, terms: tuple[Term, ...], *, unknown: bool) -> None:
         self.key = identity(("selected", terms, unknown))
+        self.token: Token | None = next(filter(None, (term.selector.anchor() for term in terms)), None)
         self._terms = terms
         self._unknown = unknown
 
@@ -44,6 +49,7 @@ class Spread:
 
     def __init__(self, namespace: str, selector: Selector) -> None:
         self.key = identity(("spread", namespace, selector))
+        self.token: Token | None = selector.anchor()
         self._namespace = namespace
         self._selector = selector
 
@@ -63,6 +69,7 @@ class Repelling:
     def __init__(self, term: Term) -> None:
         self.key = identity(("repelling", term))
         self.term = term
+        self.token: Token | None = ("", self.key)
 
     def count(self, profile: Profile, namespaces: NamespaceLabels) -> int:  # noqa: ARG002 - as all groups are asked
         """How often the pod carries it."""
@@ -75,6 +82,7 @@ class Attracting:
     def __init__(self, term: Term) -> None:
         self.key = identity(("attracting", term))
         self.term = term
+        self.token: Token | None = ("", self.key)
 
     def count(self, profile: Profile, namespaces: NamespaceLabels) -> int:  # noqa: ARG002 - as all groups are asked
         """How often the pod carries it."""
@@ -87,6 +95,7 @@ class Preferring:
     def __init__(self, weight: int, term: Term) -> None:
         self.key = identity(("preferring", weight, term))
         self.term = term
+        self.token: Token | None = ("", self.key)
         self.weight = weight
 
     def count(self, profile: Profile, namespaces: NamespaceLabels) -> int:  # noqa: ARG002 - as all groups are asked
@@ -99,6 +108,7 @@ class Holding:
 
     def __init__(self, port: HostPort) -> None:
         self.key = identity(("holding", port))
+        self.token: Token | None = ("", (port.port, port.protocol))
         self._port = port
 
     def count(self, profile: Profile, namespaces: NamespaceLabels) -> int:  # noqa: ARG002 - as all groups are asked
@@ -115,4 +125,13 @@ def carried(profile: Profile) -> list[Carried]:
         *(Repelling(term) for term in dict.fromkeys(profile.repels)),
         *(Attracting(term) for term in dict.fromkeys(profile.attracts)),
         *(Preferring(weight, term) for weight, term in dict.fromkeys(profile.prefers)),
+    ]
+
+
+def tokens(profile: Profile) -> list[Token]:
+    """What groups can know the pods of a profile by."""
+    return [
+        *profile.labels.items(),
+        *(("", group.key) for group in carried(profile)),
+        *(("", key) for key in dict.fromkeys((port.port, port.protocol) for port in profile.ports)),
     ]

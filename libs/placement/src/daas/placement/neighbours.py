@@ -1,8 +1,9 @@
 """Who is beside whom: which profiles are on which nodes, the terms they carry, and what changed since the last look."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from daas.placement.coupling import Carriers, Coupling, Surroundings, couple
+from daas.placement.groups import Group, Token, tokens
 from daas.placement.model import LabelSelector
 from daas.placement.objects import ObjectKey, ObjectRecord
 from daas.placement.profile import Profile
@@ -22,6 +23,7 @@ class Neighbours:
 
     def __init__(self) -> None:
         self.present: dict[bytes, Profile] = {}
+        self._by_token: dict[Token, dict[bytes, Profile]] = {}
         self.carriers = Carriers()
         self.changes: list[tuple[Profile, str, int]] = []
         self.overflowed = False
@@ -37,6 +39,8 @@ class Neighbours:
         """One more pod of this profile on a node."""
         if not profile.on:
             self.present[profile.key] = profile
+            for token in tokens(profile):
+                self._by_token.setdefault(token, {})[profile.key] = profile
             self.carriers.add(profile)
         profile.on[node] = profile.on.get(node, 0) + 1
         if tell:
@@ -51,8 +55,18 @@ class Neighbours:
             del profile.on[node]
             if not profile.on:
                 del self.present[profile.key]
+                for token in tokens(profile):
+                    beside = self._by_token[token]
+                    del beside[profile.key]
+                    if not beside:
+                        del self._by_token[token]
                 self.carriers.remove(profile)
         self._note(profile, node, -1)
+
+    def candidates(self, group: Group) -> Iterable[Profile]:
+        """Profiles on nodes that may be in a group."""
+        found = self.present if group.token is None else self._by_token.get(group.token, {})
+        return found.values()
 
     def _note(self, profile: Profile, node: str, difference: int) -> None:
         if len(self.changes) >= MAX_CHANGES:

@@ -21,45 +21,52 @@ _ROUNDED_DOWN = np.isin(np.arange(MAX_SCORE + 1), (29, 57, 58))
 
 def least_allocated(cpu: int, cpu_capacity: int, memory: int, memory_capacity: int) -> int:
     """0..100: the mean free share of CPU and memory, of those that the node has at all."""
-    shares = [
-        (capacity - used) * MAX_SCORE // capacity if used <= capacity else 0
-        for used, capacity in ((cpu, cpu_capacity), (memory, memory_capacity))
-        if capacity
-    ]
-    return sum(shares) // len(shares) if shares else 0
+    cpu_share = (cpu_capacity - cpu) * MAX_SCORE // cpu_capacity if 0 < cpu <= cpu_capacity else 0
+    if not cpu and cpu_capacity:
+        cpu_share = MAX_SCORE
+    memory_share = (memory_capacity - memory) * MAX_SCORE // memory_capacity if 0 < memory <= memory_capacity else 0
+    if not memory and memory_capacity:
+        memory_share = MAX_SCORE
+    total = cpu_share + memory_share
+    return total >> 1 if cpu_capacity and memory_capacity else total
 
 
 def balanced_allocation(cpu: int, cpu_capacity: int, memory: int, memory_capacity: int) -> int:
     """0..100: how close the used shares of CPU and memory are to each other."""
     if not cpu_capacity or not memory_capacity:
         return MAX_SCORE
-    apart = abs(
-        min(cpu, cpu_capacity) * FRACTION // cpu_capacity - min(memory, memory_capacity) * FRACTION // memory_capacity
-    )
-    return (2 * FRACTION - apart) * MAX_SCORE // (2 * FRACTION)
+    cpu_part = cpu * FRACTION // cpu_capacity if cpu < cpu_capacity else FRACTION
+    memory_part = memory * FRACTION // memory_capacity if memory < memory_capacity else FRACTION
+    return (2 * FRACTION - abs(cpu_part - memory_part)) // (2 * FRACTION // MAX_SCORE)
 
 
-def least_allocated_of(cpu: Ints, cpu_capacity: Ints, memory: Ints, memory_capacity: Ints) -> Ints:
-    """`least_allocated` over columns."""
-    total = _share(cpu, cpu_capacity) + _share(memory, memory_capacity)
-    both = (cpu_capacity > 0) & (memory_capacity > 0)
-    mean: Ints = np.right_shift(total, both.astype(np.int64))
-    return mean
-
-
-def _share(used: Ints, capacity: Ints) -> Ints:
-    left: Ints = np.maximum(capacity - used, 0)
+def least_allocated_of(used: Ints, capacity: Ints) -> Ints:
+    """`least_allocated` over columns; both have the rows CPU and memory."""
+    left: Ints = capacity - used
+    np.maximum(left, 0, out=left)
     left *= MAX_SCORE
+    if capacity.all():
+        left //= capacity
+        total: Ints = left[0] + left[1]
+        total >>= 1
+        return total
     left //= np.maximum(capacity, 1)
-    return left
+    return np.right_shift(left[0] + left[1], (capacity > 0).all(0).astype(np.int64))
 
 
-def balanced_allocation_of(cpu: Ints, cpu_capacity: Ints, memory: Ints, memory_capacity: Ints) -> Ints:
-    """`balanced_allocation` over columns."""
-    apart = np.abs(_fraction(cpu, cpu_capacity) - _fraction(memory, memory_capacity))
-    scores: Ints = (2 * FRACTION - apart) * MAX_SCORE // (2 * FRACTION)
-    scores[(cpu_capacity == 0) | (memory_capacity == 0)] = MAX_SCORE
-    return scores
+def balanced_allocation_of(used: Ints, capacity: Ints) -> Ints:
+    """`balanced_allocation` over columns; both have the rows CPU and memory."""
+    part: Ints = np.minimum(used, capacity)
+    part *= FRACTION
+    plain = bool(capacity.all())
+    part //= capacity if plain else np.maximum(capacity, 1)
+    apart: Ints = part[0] - part[1]
+    np.abs(apart, out=apart)
+    np.subtract(2 * FRACTION, apart, out=apart)
+    apart //= 2 * FRACTION // MAX_SCORE
+    if not plain:
+        apart[~(capacity > 0).all(0)] = MAX_SCORE
+    return apart
 
 
 def balance_change(with_pod: int, without: int, *, asks: bool) -> int:
@@ -73,13 +80,6 @@ def balance_change(with_pod: int, without: int, *, asks: bool) -> int:
 def balance_change_of(with_pod: Ints, without: Ints, *, asks: bool) -> Ints:
     """`balance_change` over columns."""
     return 50 + (50 + with_pod - without) // 2 if asks else np.zeros(len(with_pod), np.int64)
-
-
-def _fraction(used: Ints, capacity: Ints) -> Ints:
-    part: Ints = np.minimum(used, capacity)
-    part *= FRACTION
-    part //= np.maximum(capacity, 1)
-    return part
 
 
 def _to_double(numerator: int, denominator: int) -> tuple[int, int]:

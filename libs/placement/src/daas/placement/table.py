@@ -50,10 +50,12 @@ class LabelColumn:
         self._numbers: list[int] = [0]
         self._is_number: list[bool] = [False]
         self._members: dict[int, Slots] = {}
+        self._wide: Slots | None = None
 
     def put(self, slot: int, value: str | None) -> None:
         """Sets one node's value."""
         self._members.clear()
+        self._wide = None
         if value is None:
             self.values[slot] = 0
             return
@@ -70,12 +72,24 @@ class LabelColumn:
         """One more than the largest number in use."""
         return len(self._numbers)
 
+    @property
+    def wide(self) -> Slots:
+        """`values` as indices; another array after every change."""
+        if self._wide is None:
+            self._wide = self.values.astype(np.intp)
+        return self._wide
+
     def members(self, number: int) -> Slots:
         """The slots with a value, by its number."""
         found = self._members.get(number)
         if found is None:
             found = self._members[number] = np.flatnonzero(self.values == number)
         return found
+
+    def widen(self, more: int) -> None:
+        """Makes room for more slots."""
+        self.values = np.concatenate((self.values, np.zeros(more, np.int32)))
+        self._wide = None
 
     def numbers(self, slots: Slots) -> tuple[Mask, Ints]:
         """Of these slots: where the value is an integer, and which."""
@@ -102,7 +116,7 @@ class NodeTable:
     """Columns over slots; `free` and `capacity` have one row per resource, in the units of `resources`.
 
     Attributes:
-        score_cpu, score_memory: what is taken, with the defaults for pods that ask for nothing.
+        score: what is taken of CPU and memory, with the defaults for pods that ask for nothing.
         taint_set: index into `taint_sets`, pairs of (cordoned, taints).
         static_log, dynamic_log: slots that changed, oldest first; what a class has not looked at yet lies behind its
             own position.
@@ -122,8 +136,7 @@ class NodeTable:
         self.columns: dict[str, int] = {CPU: CPU_COLUMN, MEMORY: MEMORY_COLUMN, PODS: PODS_COLUMN}
         self.capacity: Ints = np.zeros((len(self.columns), slots), np.int64)
         self.free: Ints = np.zeros((len(self.columns), slots), np.int64)
-        self.score_cpu: Ints = np.zeros(slots, np.int64)
-        self.score_memory: Ints = np.zeros(slots, np.int64)
+        self.score: Ints = np.zeros((2, slots), np.int64)
         self.taint_set: npt.NDArray[np.int32] = np.zeros(slots, np.int32)
         self.taint_sets: list[tuple[bool, tuple[Taint, ...]]] = []
         self._taint_ids: dict[tuple[bool, tuple[Taint, ...]], int] = {}
@@ -212,8 +225,8 @@ class NodeTable:
         for resource, row in self.columns.items():
             taken = record.pods if row == PODS_COLUMN else used.get(resource, 0)
             self.free[row, slot] = _clip(capacity.get(resource, 0) - taken)
-        self.score_cpu[slot] = _clip(record.score_cpu_milli)
-        self.score_memory[slot] = _clip(record.score_memory_bytes)
+        self.score[CPU_COLUMN, slot] = _clip(record.score_cpu_milli)
+        self.score[MEMORY_COLUMN, slot] = _clip(record.score_memory_bytes)
         self.dynamic_log.append(slot)
 
     def _add_resource(self, resource: str) -> None:
@@ -256,21 +269,23 @@ class NodeTable:
         self.dynamic_log.append(slot)
 
     def _grow(self) -> None:
+        """Room for a quarter more: every class keeps several bytes for each slot."""
         old = self.slots
-        self.names += [None] * old
-        self._label_source += [{}] * old
-        self._image_source += [()] * old
-        self._spare = list(range(2 * old - 1, old - 1, -1))
-        self.valid = np.concatenate((self.valid, np.zeros(old, np.bool_)))
-        self.capacity = np.concatenate((self.capacity, np.zeros_like(self.capacity)), axis=1)
-        self.free = np.concatenate((self.free, np.zeros_like(self.free)), axis=1)
-        self.score_cpu = np.concatenate((self.score_cpu, np.zeros_like(self.score_cpu)))
-        self.score_memory = np.concatenate((self.score_memory, np.zeros_like(self.score_memory)))
-        self.taint_set = np.concatenate((self.taint_set, np.zeros_like(self.taint_set)))
+        more = max(64, old // 4)
+        self.names += [None] * more
+        self._label_source += [{}] * more
+        self._image_source += [()] * more
+        self._spare = list(range(old + more - 1, old - 1, -1))
+        self.valid = np.concatenate((self.valid, np.zeros(more, np.bool_)))
+        wider = np.zeros((len(self.columns), more), np.int64)
+        self.capacity = np.concatenate((self.capacity, wider), axis=1)
+        self.free = np.concatenate((self.free, wider), axis=1)
+        self.score = np.concatenate((self.score, np.zeros((2, more), np.int64)), axis=1)
+        self.taint_set = np.concatenate((self.taint_set, np.zeros(more, np.int32)))
         for column in self.labels.values():
-            column.values = np.concatenate((column.values, np.zeros_like(column.values)))
+            column.widen(more)
         for image in self.images.values():
-            image.sizes = np.concatenate((image.sizes, np.full(old, -1, np.int64)))
+            image.sizes = np.concatenate((image.sizes, np.full(more, -1, np.int64)))
         self.generation += 1
 
     def label(self, key: str) -> LabelColumn:
@@ -296,8 +311,8 @@ class NodeTable:
         for row, amount in rows:
             self.free[row, slot] -= amount
         self.free[PODS_COLUMN, slot] -= 1
-        self.score_cpu[slot] += cpu
-        self.score_memory[slot] += memory
+        self.score[CPU_COLUMN, slot] += cpu
+        self.score[MEMORY_COLUMN, slot] += memory
         self.dynamic_log.append(slot)
 
     def trim_logs(self, limit: int) -> None:

@@ -16,7 +16,7 @@ from daas.placement.podclass import PodClass
 from daas.placement.reasons import NONE, Reason
 from daas.placement.selection import selected, tolerated
 from daas.placement.selectors import HOSTNAME
-from daas.placement.table import Ints, Mask, NodeTable, Slots
+from daas.placement.table import CPU_COLUMN, MEMORY_COLUMN, Ints, LabelColumn, Mask, NodeTable, Slots
 
 #: Largest raw scores before they were ever looked for.
 UNKNOWN = (-1, -1)
@@ -25,10 +25,13 @@ UNKNOWN = (-1, -1)
 class SpreadCounts:
     """One spread rule as one class counts it: only nodes that have every key and that the policies let in."""
 
-    def __init__(self, rule: SpreadRule, column: GroupColumn, ids: Slots, eligible: Mask, domains: int) -> None:
+    def __init__(self, rule: SpreadRule, column: GroupColumn, label: LabelColumn, eligible: Mask) -> None:
+        domains = label.size
         self.rule = rule
         self.column = column
-        self.ids = ids
+        self.members = label.members
+        self.ids: Slots = label.wide
+        ids = self.ids
         self._eligible = eligible
         self.totals: Counts = np.zeros(domains, np.int64)
         np.add.at(self.totals, ids[eligible], column.counts[eligible])
@@ -63,12 +66,15 @@ class View:
 
     Attributes:
         rows: (row, amount) of each requested resource; missing: whether no node has ever offered one of them.
-        refusal: index into STATIC_REASONS; taints, affinity: raw scores; images: weighted score.
+        cpu, memory: of what is requested.
+        refusal: index into STATIC_REASONS; open: where it is 0 and there is a node.
+        taints, affinity: raw scores; images: weighted score; None where all are 0.
         barred: how many rules about other pods keep a slot out.
         feasible, dynamic, static, key: per slot; a key is (score << 20 | tie) and -1 where the node is out. Spread and
             preferences between pods are not in them.
         largest: of taints and affinity among the feasible nodes, as `static` was made with.
         uneven: whether any raw score is not 0.
+        leaders: domain of the only hard rule to the best (key, slot) in it, as far as it is known.
         forbidden, required, hard, soft, liked: the coupling's rules with their counts.
     """
 
@@ -78,6 +84,7 @@ class View:
         "batch",
         "coupled_at",
         "coupling",
+        "cpu",
         "dynamic",
         "dynamic_at",
         "explained",
@@ -89,8 +96,11 @@ class View:
         "images",
         "key",
         "largest",
+        "leaders",
         "liked",
+        "memory",
         "missing",
+        "open",
         "pod_class",
         "refusal",
         "required",
@@ -116,13 +126,17 @@ class View:
         self.rows = tuple((table.columns[name], amount) for name, amount in requests if name in table.columns)
         self.missing = len(self.rows) < len(requests)
         self.refusal: npt.NDArray[np.uint8] = np.zeros(slots, np.uint8)
-        self.taints: npt.NDArray[np.int16] = np.zeros(slots, np.int16)
-        self.affinity: npt.NDArray[np.int32] = np.zeros(slots, np.int32)
+        asked = dict(self.rows)
+        self.cpu, self.memory = asked.get(CPU_COLUMN, 0), asked.get(MEMORY_COLUMN, 0)
+        self.open: Mask = np.zeros(slots, np.bool_)
+        self.taints: Ints | None = None
+        self.affinity: Ints | None = None
         self.images: Ints | None = None
         self.barred: npt.NDArray[np.int32] | None = None
         self.feasible: Mask = np.zeros(slots, np.bool_)
         self.dynamic: npt.NDArray[np.int32] = np.zeros(slots, np.int32)
-        self.static: npt.NDArray[np.int32] = np.zeros(slots, np.int32)
+        self.static: Ints | int = 0
+        self.leaders: dict[int, tuple[int, int]] = {}
         self.key: Ints = np.full(slots, -1, np.int64)
         self.largest = UNKNOWN
         self.uneven = True
@@ -227,6 +241,7 @@ class View:
     def _spread_anew(self, table: NodeTable, columns: Columns) -> None:
         coupling = self.coupling
         self.spread_key = None
+        self.leaders.clear()
         if coupling.hard or coupling.soft:
             slots = np.arange(table.slots)
             matches = table.valid & selected(table, self.pod_class, slots)
@@ -259,8 +274,7 @@ class View:
                 eligible &= matches
             if rule.honor_taints:
                 eligible &= tolerates
-            ids = label.values.astype(np.intp)
-            counts.append(SpreadCounts(rule, columns.column(rule.group), ids, eligible, label.size))
+            counts.append(SpreadCounts(rule, columns.column(rule.group), label, eligible))
         return counts, inside
 
     def spread_mask(self) -> Mask:
@@ -272,6 +286,23 @@ class View:
             mask = fine if mask is None else mask & fine
         assert mask is not None, "asked without hard rules"
         return mask
+
+    def lead(self) -> tuple[int, int]:
+        """The best (key, slot) in the domains that the only hard rule lets in; the key is -1 where there is none."""
+        counts = self.hard[0]
+        counts.refresh()
+        best, leaders = (-1, 0), self.leaders
+        for domain in np.flatnonzero(counts.allowed()).tolist():
+            leader = leaders.get(domain)
+            if leader is None:
+                members = counts.members(domain)
+                if not len(members):
+                    continue
+                keys = self.key.take(members)
+                index = int(keys.argmax())
+                leader = leaders[domain] = keys.item(index), members.item(index)
+            best = max(best, leader)
+        return best
 
     def preferences(self) -> Ints:
         """Raw score of inter-pod affinity per slot."""

@@ -1,0 +1,248 @@
+"""Comparison keys of nodes for a class of pods: a node's own room and labels in one number, made again where it changed.
+
+Everything stands twice: over many slots in numpy, and for one slot in plain integers, which is faster up to a handful.
+"""
+
+import numpy as np
+
+from daas.placement import scores
+from daas.placement.podclass import PodClass
+from daas.placement.policy import PROFILE_BALANCE_CHANGE, Policy
+from daas.placement.selection import AFFINITY, image_scores, preference, selected, taint_codes
+from daas.placement.table import CPU_COLUMN, MEMORY_COLUMN, PODS_COLUMN, Ints, NodeTable, Slots
+from daas.placement.view import UNKNOWN, View
+
+#: Room for the tie-break below the score in a comparison key: 2^20 nodes.
+TIE_BITS = 20
+_TIE_MASK = (1 << TIE_BITS) - 1
+#: Up to here, plain integers beat numpy's cost per call.
+_FEW = 6
+
+
+class Keys:
+    """Brings the keys of views up to date with the table."""
+
+    def __init__(self, policy: Policy, table: NodeTable) -> None:
+        self._policy = policy
+        self._table = table
+        self._least_weight = policy.weight_least_allocated
+        self._balanced_weight = policy.weight_balanced_allocation
+        self._balance_change = policy.profile == PROFILE_BALANCE_CHANGE
+        self._batch = 0
+        self.ties: Ints = np.zeros(0, np.int64)
+
+    def begin(self, seed: int) -> None:
+        """Starts a batch: `seed` says where the rotation of names begins that breaks ties."""
+        self._batch += 1
+        count = max(self._table.count, 1)
+        self.ties = _TIE_MASK - (self._table.ranks - seed % count) % count
+
+    def refresh(self, view: View, extra: Slots | list[int] | None) -> None:
+        """Brings a view up to date; `extra` names slots whose bars changed, None stands for all."""
+        if extra is None:
+            view.dynamic_at = -1
+            extra = _NOTHING
+        flipped = self._refresh_dynamic(view, extra)
+        if view.largest == UNKNOWN or (flipped and view.uneven):
+            self._renormalize(view)
+        if view.batch != self._batch:
+            self.rekey(view)
+            view.batch = self._batch
+
+    def refresh_static(self, view: View) -> None:
+        """Filters and raw scores that depend on what a node is."""
+        table = self._table
+        end = table.static_at
+        if view.static_at == end:
+            return
+        everything = view.static_at < 0 or end - view.static_at > table.slots // 4
+        slots = np.arange(table.slots) if everything else np.array(table.static_log[view.static_at :], np.intp)
+        view.static_at = end
+        pod_class = view.pod_class
+        codes, counts = taint_codes(table, pod_class)
+        sets = table.taint_set[slots]
+        refusal = codes[sets]
+        if pod_class.node_selector or pod_class.required is not None:
+            refusal[(refusal == 0) & ~selected(table, pod_class, slots)] = AFFINITY
+        view.refusal[slots] = refusal
+        view.open = table.valid & (view.refusal == 0)
+        view.taints = self._raw(view.taints, slots, counts[sets])
+        if pod_class.preferred:
+            view.affinity = self._raw(view.affinity, slots, preference(table, pod_class, slots))
+        view.uneven = view.taints is not None or view.affinity is not None
+        view.largest = UNKNOWN
+        before = view.images
+        view.images = self._images(pod_class)
+        if everything or before is not None or view.images is not None:
+            view.dynamic_at = -1
+
+    def _images(self, pod_class: PodClass) -> Ints | None:
+        if not self._policy.weight_image_locality:
+            return None
+        images = self._policy.weight_image_locality * image_scores(self._table, pod_class)
+        return images if images.any() else None
+
+    def _raw(self, before: Ints | None, slots: Slots, values: Ints) -> Ints | None:
+        """A column of raw scores with some of them changed; None where all are 0."""
+        if before is None:
+            if not values.any():
+                return None
+            before = np.zeros(self._table.slots, np.int64)
+        before[slots] = values
+        return before if before.any() else None
+
+    def _refresh_dynamic(self, view: View, extra: Slots | list[int]) -> bool:
+        """Room and resource scores of the nodes whose use changed; says whether a node became feasible or ceased to."""
+        log = self._table.dynamic_log
+        start, end = view.dynamic_at, len(log)
+        many = end - start + len(extra)
+        if start >= 0 and not many:
+            return False
+        view.dynamic_at = end
+        if start < 0 or many > self._table.slots // 2:
+            self._refresh_many(view, None)
+        elif many <= _FEW:
+            flipped = False
+            for slot in {*log[start:], *map(int, extra)}:
+                flipped |= self.refresh_one(view, slot)
+            return flipped
+        elif len(extra):
+            self._refresh_many(view, np.concatenate((np.array(log[start:], np.intp), np.array(extra, np.intp))))
+        else:
+            self._refresh_many(view, np.array(log[start:], np.intp))
+        return True
+
+    def _refresh_many(self, view: View, slots: Slots | None) -> None:
+        table, demand = self._table, view.pod_class.demand
+        if slots is None:
+            capacity, free, score = table.capacity[:2], table.free[:2], table.score
+            pods, feasible = table.free[PODS_COLUMN], view.open
+        else:
+            capacity, free = table.capacity[:2].take(slots, 1), table.free[:2].take(slots, 1)
+            score = table.score.take(slots, 1)
+            pods, feasible = table.free[PODS_COLUMN].take(slots), view.open.take(slots)
+        feasible = feasible & (pods >= 1)
+        if view.missing:
+            feasible[:] = False
+        if view.barred is not None:
+            feasible &= (view.barred if slots is None else view.barred.take(slots)) == 0
+        asked = np.zeros((2, 1), np.int64)
+        for row, amount in view.rows:
+            if row <= MEMORY_COLUMN:
+                asked[row] = amount
+                feasible &= free[row] >= amount
+            else:
+                feasible &= (table.free[row] if slots is None else table.free[row].take(slots)) >= amount
+        scored = np.array(((demand.score_cpu_milli,), (demand.score_memory_bytes,)), np.int64)
+        used = capacity - free
+        dynamic = scores.least_allocated_of(score + scored, capacity)
+        if self._least_weight != 1:
+            dynamic *= self._least_weight
+        balanced = scores.balanced_allocation_of(used + asked, capacity)
+        if self._balance_change:
+            before = scores.balanced_allocation_of(used, capacity)
+            balanced = scores.balance_change_of(balanced, before, asks=bool(view.rows))
+        if self._balanced_weight != 1:
+            balanced *= self._balanced_weight
+        dynamic += balanced
+        if view.images is not None:
+            dynamic += view.images if slots is None else view.images.take(slots)
+        if slots is None:
+            view.feasible = feasible
+            view.dynamic = dynamic.astype(np.int32)
+            self.rekey(view)
+            return
+        view.feasible[slots] = feasible
+        view.dynamic[slots] = dynamic
+        if isinstance(view.static, int):
+            dynamic += view.static
+        else:
+            dynamic += view.static.take(slots)
+        dynamic <<= TIE_BITS
+        dynamic += self.ties.take(slots)
+        np.copyto(dynamic, -1, where=~feasible)
+        view.key[slots] = dynamic
+        view.leaders.clear()
+
+    def rekey(self, view: View) -> None:
+        """All keys from the parts."""
+        total = (view.dynamic + view.static).astype(np.int64)
+        total <<= TIE_BITS
+        total += self.ties
+        np.copyto(total, -1, where=~view.feasible)
+        view.key = total
+        view.leaders.clear()
+
+    def resource_scores(self, view: View, slot: int) -> tuple[int, int]:
+        """(least allocated, balanced allocation) of one node, unweighted."""
+        table, demand = self._table, view.pod_class.demand
+        cpu, memory = table.capacity.item(CPU_COLUMN, slot), table.capacity.item(MEMORY_COLUMN, slot)
+        least = scores.least_allocated(
+            table.score.item(CPU_COLUMN, slot) + demand.score_cpu_milli,
+            cpu,
+            table.score.item(MEMORY_COLUMN, slot) + demand.score_memory_bytes,
+            memory,
+        )
+        used_cpu, used_memory = cpu - table.free.item(CPU_COLUMN, slot), memory - table.free.item(MEMORY_COLUMN, slot)
+        balanced = scores.balanced_allocation(used_cpu + view.cpu, cpu, used_memory + view.memory, memory)
+        if self._balance_change:
+            before = scores.balanced_allocation(used_cpu, cpu, used_memory, memory)
+            balanced = scores.balance_change(balanced, before, asks=bool(view.rows))
+        return least, balanced
+
+    def refresh_one(self, view: View, slot: int) -> bool:
+        """`_refresh_many` of one node."""
+        item = self._table.free.item
+        feasible = (
+            view.open.item(slot)
+            and not view.missing
+            and item(PODS_COLUMN, slot) >= 1
+            and (view.barred is None or view.barred.item(slot) == 0)
+        )
+        if feasible:
+            for row, amount in view.rows:
+                if item(row, slot) < amount:
+                    feasible = False
+                    break
+        flipped: bool = feasible != view.feasible.item(slot)
+        if flipped:
+            view.feasible[slot] = feasible
+        least, balanced = self.resource_scores(view, slot)
+        dynamic = self._least_weight * least + self._balanced_weight * balanced
+        if view.images is not None:
+            dynamic += view.images.item(slot)
+        view.dynamic[slot] = dynamic
+        static = view.static if isinstance(view.static, int) else view.static.item(slot)
+        view.key[slot] = ((dynamic + static) << TIE_BITS) + self.ties.item(slot) if feasible else -1
+        if view.leaders:
+            view.leaders.pop(view.hard[0].ids.item(slot), None)
+        return flipped
+
+    def _renormalize(self, view: View) -> None:
+        """Taint and affinity scores, which are relative to the largest among the feasible nodes."""
+        taints, affinity = view.taints, view.affinity
+        largest = (
+            0 if taints is None else int(taints.max(where=view.feasible, initial=0)),
+            0 if affinity is None else int(affinity.max(where=view.feasible, initial=0)),
+        )
+        if largest == view.largest:
+            return
+        view.largest = largest
+        view.static = self.taint_score(view, largest[0]) + self.affinity_score(view, largest[1])
+        self.rekey(view)
+
+    def taint_score(self, view: View, largest: int) -> Ints | int:
+        """Weighted score for preferences against pods that a node states by taints."""
+        weight = self._policy.weight_taint_toleration
+        if view.taints is None or not largest:
+            return weight * scores.MAX_SCORE
+        return weight * scores.normalized_of(view.taints, largest, reverse=True)
+
+    def affinity_score(self, view: View, largest: int) -> Ints | int:
+        """Weighted score for node affinity that the pod prefers."""
+        if view.affinity is None or not largest:
+            return 0
+        return self._policy.weight_node_affinity * scores.normalized_of(view.affinity, largest, reverse=False)
+
+
+_NOTHING: list[int] = []

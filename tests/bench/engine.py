@@ -1,0 +1,277 @@
+"""How fast the placement engine decides and replays, and what it takes, beside the floors it is held to.
+
+    python tests/bench/engine.py            5,000 nodes
+    python tests/bench/engine.py --large    15,000 nodes too
+    python tests/bench/engine.py --quick    a tenth of the pods
+
+`decide` is the choice alone, every pod seeing the previous placement. Times are of the processor, not of the clock on the wall. `apply` is everything: reading the entry, folding,
+choosing, leaves, Merkle trees, header. Of the classes, 40 % carry hard topology spread or required anti-affinity.
+"""
+
+import argparse
+import json
+import random
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from daas.common import merkle
+from daas.placement import Claim, Genesis, Policy, Scheduler, verify
+from daas.placement.engine import Engine, Wish
+from daas.placement.log import LogEntry, NodeUpserted, PodUpserted, encode_entry
+from daas.placement.model import Node, Pod
+from daas.placement.resources import demand
+
+GENESIS = Genesis(chain=bytes(32), registry=bytes(32), policy=Policy())
+BATCH = 512
+#: Decisions a second: (any mix, groups), by nodes.
+FLOORS = {5_000: (9_000, 80_000), 15_000: (4_000, 60_000)}
+MEMORY_FLOOR_MB = 400
+
+
+def node(rng: random.Random, index: int) -> Node:
+    document = {
+        "metadata": {
+            "name": f"node-{index:05}",
+            "uid": f"node-{index}",
+            "resourceVersion": "1",
+            "labels": {
+                "kubernetes.io/hostname": f"node-{index:05}",
+                "topology.kubernetes.io/zone": f"zone-{index % 6}",
+                "disk": rng.choice(["ssd", "hdd"]),
+            },
+        },
+        "status": {
+            "allocatable": {
+                "cpu": str(rng.choice([16, 32, 64])),
+                "memory": f"{rng.choice([64, 128, 256])}Gi",
+                "pods": "250",
+            }
+        },
+    }
+    return msgspec.convert(document, Node)
+
+
+def template(rng: random.Random, name: str) -> dict[str, Any]:
+    """The spec and labels of one class of pods."""
+    spec: dict[str, Any] = {
+        "schedulerName": "k3s-daas",
+        "containers": [
+            {
+                "name": "main",
+                "resources": {
+                    "requests": {"cpu": f"{rng.randrange(10, 500)}m", "memory": f"{rng.randrange(16, 900)}Mi"}
+                },
+            }
+        ],
+    }
+    if rng.random() < 0.3:
+        spec["nodeSelector"] = {"disk": rng.choice(["ssd", "hdd"])}
+    kind = rng.random()
+    selector = {"matchLabels": {"app": name}}
+    if kind < 0.2:
+        spec["topologySpreadConstraints"] = [
+            {
+                "topologyKey": "topology.kubernetes.io/zone",
+                "maxSkew": 1,
+                "whenUnsatisfiable": "DoNotSchedule",
+                "labelSelector": selector,
+            }
+        ]
+    elif kind < 0.4:
+        term = {"topologyKey": "kubernetes.io/hostname", "labelSelector": selector}
+        spec["affinity"] = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    return {"labels": {"app": name}, "spec": spec}
+
+
+class Cluster:
+    """A scheduler with nodes, and pods made to order."""
+
+    def __init__(self, nodes: int, seed: int = 1) -> None:
+        self.rng = random.Random(seed)
+        self.scheduler = Scheduler(GENESIS)
+        self.entries: list[bytes] = []
+        self.claims: list[Claim] = []
+        self.made = 0
+        self.now_ms = 1_000_000
+        made = [node(self.rng, index) for index in range(nodes)]
+        for start in range(0, nodes, BATCH):
+            self.tell([NodeUpserted(node=one) for one in made[start : start + BATCH]])
+
+    def tell(self, events: list[Any]) -> int:
+        self.now_ms += 1
+        entry = encode_entry(LogEntry(timestamp_ms=self.now_ms, source="bench", events=tuple(events)))
+        return self.fold(entry)
+
+    def fold(self, entry: bytes) -> int:
+        self.entries.append(entry)
+        decision = self.scheduler.apply(len(self.entries), entry).decision
+        if decision is None:
+            return 0
+        self.claims.append(Claim(batch=decision.batch, leaves=decision.leaves, timestamp_ms=decision.timestamp_ms))
+        return len(decision.leaves)
+
+    def pod(self, made: dict[str, Any], node_name: str = "") -> PodUpserted:
+        self.made += 1
+        document = {
+            "metadata": {
+                "name": f"pod-{self.made}",
+                "namespace": "default",
+                "uid": f"00000000-0000-0000-0000-{self.made:012}",
+                "resourceVersion": str(self.made),
+                "labels": made["labels"],
+            },
+            "spec": {**made["spec"], "nodeName": node_name},
+            "status": {"phase": "Running" if node_name else "Pending"},
+        }
+        return PodUpserted(pod=msgspec.convert(document, Pod))
+
+
+def apply_rate(cluster: Cluster, order: list[dict[str, Any]]) -> float:
+    entries = []
+    for start in range(0, len(order), BATCH):
+        cluster.now_ms += 1
+        events = tuple(cluster.pod(made) for made in order[start : start + BATCH])
+        entries.append(encode_entry(LogEntry(timestamp_ms=cluster.now_ms, source="bench", events=events)))
+    started = time.process_time()
+    decided = sum(cluster.fold(entry) for entry in entries)
+    return decided / (time.process_time() - started)
+
+
+def decide_rate(cluster: Cluster, order: list[dict[str, Any]], warm: int) -> float:
+    """Choices alone, on a copy of the cluster; the first `warm` pods are not timed."""
+    state = Scheduler.restore(GENESIS, cluster.scheduler.snapshot())._state
+    engine = Engine(GENESIS.policy, state.neighbours)
+    engine.sync(state)
+    wishes: dict[int, Wish] = {}
+    for made in order:
+        if id(made) not in wishes:
+            pod = cluster.pod(made).pod
+            profile = state.profiles.of(pod)
+            coupling = state.neighbours.coupling(profile, state.objects, 1)
+            wishes[id(made)] = Wish(state.classes.of(pod, demand(pod)), profile, coupling)
+    queue = [wishes[id(made)] for made in order]
+    engine.begin(7)
+    for wish in queue[:warm]:
+        engine.choose(wish)
+    started = time.process_time()
+    for start in range(warm, len(queue), BATCH):
+        engine.begin(start)
+        for wish in queue[start : start + BATCH]:
+            engine.choose(wish)
+    return (len(queue) - warm) / (time.process_time() - started)
+
+
+def orders(rng: random.Random, count: int) -> dict[str, tuple[list[dict[str, Any]], bool]]:
+    """Workloads by name: the pods in order, and whether they come in groups."""
+
+    def classes(number: int) -> list[dict[str, Any]]:
+        return [template(rng, f"app-{rng.randrange(10**9)}") for _ in range(number)]
+
+    few, many = classes(200), classes(500)
+    grouped = [made for made in classes(max(count // 128, 1)) for _ in range(128)]
+    single = template(random.Random(3), "single")
+    single["spec"].pop("affinity", None)
+    single["spec"].pop("topologySpreadConstraints", None)
+    return {
+        "200 classes, mixed": ([rng.choice(few) for _ in range(count)], False),
+        "500 classes, mixed": ([rng.choice(many) for _ in range(count)], False),
+        "groups of 128": (grouped[:count], True),
+        "one class": ([single] * count, True),
+    }
+
+
+def peak_mb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def line(name: str, rate: float, floor: float) -> None:
+    print(f"{name:44} {rate:12,.0f} /s   floor {floor:9,.0f}   x{rate / floor:.2f}")
+
+
+def measure(nodes: int, count: int, results: dict[str, float]) -> None:
+    mixed_floor, grouped_floor = FLOORS[nodes]
+    cluster = Cluster(nodes)
+    for name, (order, grouped) in orders(cluster.rng, count).items():
+        floor = grouped_floor if grouped else mixed_floor
+        rate = decide_rate(cluster, order, len(order) // 4)
+        results[f"{nodes} decide {name}"] = rate
+        line(f"{nodes} nodes, decide: {name}", rate, floor)
+        rate = apply_rate(cluster, order)
+        results[f"{nodes} apply {name}"] = rate
+        line(f"{nodes} nodes, apply:  {name}", rate, mixed_floor)
+    started = time.process_time()
+    verdict = verify(GENESIS, None, list(enumerate(cluster.entries, 1)), cluster.claims)
+    assert verdict.equal, verdict.difference
+    leaves = sum(len(claim.leaves) for claim in cluster.claims)
+    rate = leaves / (time.process_time() - started)
+    results[f"{nodes} replay"] = rate
+    line(f"{nodes} nodes, replay of all of it", rate, mixed_floor)
+
+
+def encode_share(cluster: Cluster) -> float:
+    """The share of hashing and encoding leaves and header in a full batch's time."""
+    made = [template(cluster.rng, f"share-{index % 40}") for index in range(40)]
+    cluster.tell([cluster.pod(made[index % 40]) for index in range(BATCH)])
+    started = time.process_time()
+    cluster.tell([cluster.pod(made[index % 40]) for index in range(BATCH)])
+    whole = time.process_time() - started
+    claim = cluster.claims[-1]
+    started = time.process_time()
+    merkle.root([leaf.to_bcs() for leaf in claim.leaves])
+    claim.batch.digest()
+    return (time.process_time() - started) / whole
+
+
+def memory(nodes: int, bound: int, results: dict[str, float]) -> None:
+    cluster = Cluster(nodes)
+    made = [template(cluster.rng, f"bound-{index}") for index in range(300)]
+    for start in range(0, bound, BATCH):
+        cluster.tell(
+            [
+                cluster.pod(made[index % 300], f"node-{index % nodes:05}")
+                for index in range(start, min(start + BATCH, bound))
+            ]
+        )
+        cluster.entries[-1] = b""
+    rate = apply_rate(cluster, [cluster.rng.choice(made) for _ in range(2048)])
+    results[f"{nodes} apply beside {bound} bound"] = rate
+    line(f"{nodes} nodes, apply beside {bound:,} bound pods", rate, FLOORS[nodes][0])
+    results[f"{nodes} memory MB"] = peak_mb()
+    print(f"{'peak memory of this process':44} {peak_mb():12,.0f} MB   limit {MEMORY_FLOOR_MB:9,.0f}")
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--large", action="store_true", help="15,000 nodes too")
+    parser.add_argument("--memory", action="store_true", help="only memory, at 15,000 nodes and 150,000 bound pods")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the pods")
+    parser.add_argument("--json", action="store_true", help="figures as one JSON object on the last line")
+    options = parser.parse_args(arguments)
+    results: dict[str, float] = {}
+    steps: list[Callable[[], None]] = []
+    count = 1_024 if options.quick else 8_192
+    if options.memory:
+        steps.append(lambda: memory(15_000, 15_000 if options.quick else 150_000, results))
+    else:
+        steps += [
+            lambda size=size: measure(size, count, results) for size in ((5_000, 15_000) if options.large else (5_000,))
+        ]
+        steps.append(
+            lambda: print(
+                f"{'leaves and header of a full batch':44} {encode_share(Cluster(5_000)):12.1%}   limit  5.0%"
+            )
+        )
+    for step in steps:
+        step()
+    if options.json:
+        print(json.dumps(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
