@@ -20,7 +20,8 @@ HERE = Expected(cluster="dev", audiences=("k3s", "https://kubernetes.default.svc
 
 
 async def token(signer: Ed25519Signer = ALICE, *, now_ms: int = NOW_MS, **change: str) -> str:
-    return await issue(signer, **{"cluster": "dev", "audience": "k3s", **change}, now_ms=now_ms)
+    cluster, audience = change.get("cluster", "dev"), change.get("audience", "k3s")
+    return await issue(signer, cluster=cluster, audience=audience, now_ms=now_ms)
 
 
 def encode(raw: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from daas.kube.client import KubeClient
 from daas.kube.config import load_configuration
+from daas.kube.election import LeaderElector, LeaseTimes, NotLeading
 from daas.kube.errors import Gone, KubeConflict, KubeInvalid, KubeNotFound, KubeRefused, KubeUnavailable
 from daas.kube.objects import (
     BoundPod,
@@ -29,11 +30,14 @@ __all__ = [
     "KubeNotFound",
     "KubeRefused",
     "KubeUnavailable",
+    "LeaderElector",
     "Lease",
     "LeaseMeta",
     "LeaseSpec",
+    "LeaseTimes",
     "ListFinished",
     "ListStarted",
+    "NotLeading",
     "Reflector",
     "Upserted",
     "bind",

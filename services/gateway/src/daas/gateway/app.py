@@ -14,8 +14,10 @@ from daas.gateway.binder import Binder, BinderMetrics
 from daas.gateway.binding import PodBinder
 from daas.gateway.cache import ClusterCache
 from daas.gateway.events import Reporter, ReporterMetrics
+from daas.gateway.leadership import Leadership
 from daas.gateway.settings import GatewaySettings
 from daas.gateway.watcher import ClusterWatcher, WatchMetrics
+from daas.gateway.webhooks.wiring import build_webhooks
 from daas.kube import KubeClient, load_configuration
 from daas.placement.log import decode_entry
 
@@ -69,6 +71,13 @@ class Gateway:
             concurrency=settings.gateway_report_concurrency,
             waiting_max=settings.gateway_report_waiting_max,
         )
+        self.leadership = Leadership(
+            client,
+            settings.gateway_lease,
+            settings.gateway_identity,
+            settings.lease_times,
+            lambda role: app.status.update({"role": role}),
+        )
         self.binder = Binder(
             bus=lambda: app.bus,
             pods=PodBinder(
@@ -83,7 +92,9 @@ class Gateway:
             reporter=self.reporter,
             ready=self.watcher.wait_complete,
             metrics=BinderMetrics(app.metrics),
+            permit=self.leadership.permit,
         )
+        self.webhooks = build_webhooks(app, settings, _now_ms)
 
     def register(self) -> None:
         """Subscriptions, tasks, checks and stops."""
@@ -91,7 +102,12 @@ class Gateway:
         app.on(PLACEMENT_ANCHORED, PlacementAnchored, in_flight=ANCHORED_IN_FLIGHT, ack_wait_s=ACK_WAIT_S)(
             self._on_anchored
         )
+        if self.webhooks is not None:
+            self.webhooks.register()
+        app.on_start(self.leadership.wait)
         app.on_start(self._start)
+        if self.leadership.elected:
+            app.task("lease")(self.leadership.hold)
         app.task("appender")(self.appender.run)
         app.task("nodes")(self.watcher.follow_nodes)
         app.task("pods")(self.watcher.follow_pods)
@@ -116,7 +132,10 @@ class Gateway:
                 log.warning("newest log entry is unreadable", sequence=newest.sequence, error=error)
 
     async def _stop(self) -> None:
-        await self.appender.drain()
+        if self.appender.waiting:
+            self.leadership.permit()
+            await self.appender.drain()
+        await self.leadership.release()
         await self._client.close()
 
     async def _report_status(self) -> None:

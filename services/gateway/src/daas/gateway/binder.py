@@ -85,6 +85,7 @@ class Binder:
         append: puts a bind_failed event into the log and waits until it stands there.
         reporter: told what people should see.
         ready: waits until the cache may be relied on.
+        permit: asked right before each binding; raises Unavailable where another gateway may be binding by now.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Binder:
         reporter: Reporter,
         ready: Callable[[], Awaitable[None]],
         metrics: BinderMetrics,
+        permit: Callable[[], None] = lambda: None,
     ) -> None:
         self._bus = bus
         self._pods = pods
@@ -105,6 +107,7 @@ class Binder:
         self._reporter = reporter
         self._ready = ready
         self._metrics = metrics
+        self._permit = permit
         self._settled: OrderedDict[tuple[str, int], None] = OrderedDict()
         self.last_sequence = 0
 
@@ -172,6 +175,7 @@ class Binder:
                     "k3s-daas.io/simulated": "true" if simulated else "false",
                 },
             )
+            self._permit()
             outcome = await self._pods.bind(attempt)
             if isinstance(outcome, Bound):
                 await self._bound(anchored, index, leaf, outcome, decided_ms=decided_ms, simulated=simulated)

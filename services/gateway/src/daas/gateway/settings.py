@@ -1,13 +1,17 @@
 """Settings of the gateway, read from the environment."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from daas.common.errors import ConfigurationError
 from daas.common.settings import ServiceSettings
 from daas.common.subjects import Service
 from daas.gateway.appender import EVENTS_MAX, AppenderLimits
+from daas.gateway.webhooks.server import TlsFiles
+from daas.identity import Tiers
+from daas.kube import LeaseTimes
 
 #: schedulerName of the pods that are ours to place.
 SCHEDULER_NAME = "k3s-daas"
@@ -51,6 +55,67 @@ class GatewaySettings(ServiceSettings):
     gateway_watch_timeout_s: Annotated[int, Field(ge=1, le=3600)] = Field(
         120, description="after how many seconds (up to twice) a watch is ended and begun again"
     )
+
+    gateway_lease: Annotated[str, Field(max_length=253)] = Field(
+        "",
+        description="NAMESPACE/NAME of the Lease by which one of several gateways leads; empty: this is the only one",
+    )
+    gateway_identity: Annotated[str, Field(max_length=253)] = Field(
+        "", description="our name in the Lease, unlike every other gateway's; empty: host name and a random part"
+    )
+    gateway_lease_s: Annotated[float, Field(ge=1, le=300)] = Field(
+        15.0, description="a Lease unchanged for so many seconds is taken over"
+    )
+    gateway_webhook_host: str = Field("127.0.0.1", description="address of the webhooks")
+    gateway_webhook_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="port of the webhooks; 0: the system chooses"
+    )
+    gateway_webhook_certificate_file: Path | None = Field(
+        None, description="PEM certificate of the webhooks; none: no webhooks are served"
+    )
+    gateway_webhook_key_file: Path | None = Field(None, description="its private key")
+    gateway_webhook_client_ca_file: Path | None = Field(
+        None, description="PEM authorities of the API servers that may ask"
+    )
+    gateway_audience: Annotated[str, Field(min_length=1, max_length=512)] = Field(
+        "https://kubernetes.default.svc.cluster.local",
+        description="audience of login tokens where the API server names none",
+    )
+    gateway_tiers: str = Field(
+        "bronze=10,silver=100,gold=1000", description="groups by bonded stake: NAME=SUI, comma-separated"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        files = (
+            self.gateway_webhook_certificate_file,
+            self.gateway_webhook_key_file,
+            self.gateway_webhook_client_ca_file,
+        )
+        if any(files) and not all(files):
+            raise ConfigurationError(
+                "the webhooks need certificate, key and client authorities",
+                reason="contradictory-settings",
+                field="gateway_webhook_certificate_file",
+            )
+        if self.gateway_lease and len([part for part in self.gateway_lease.split("/") if part]) != 2:
+            raise ConfigurationError("expected NAMESPACE/NAME", reason="invalid-setting", field="gateway_lease")
+        Tiers.parse(self.gateway_tiers)
+        return self
+
+    @property
+    def lease_times(self) -> LeaseTimes:
+        """Renewed and retried in the proportions of client-go's 15, 10 and 2 seconds."""
+        return LeaseTimes(self.gateway_lease_s, self.gateway_lease_s * 2 / 3, self.gateway_lease_s * 2 / 15)
+
+    @property
+    def webhook_tls(self) -> TlsFiles | None:
+        """The files of the webhooks, None where none are served."""
+        certificate, key = self.gateway_webhook_certificate_file, self.gateway_webhook_key_file
+        authorities = self.gateway_webhook_client_ca_file
+        if certificate is None or key is None or authorities is None:
+            return None
+        return TlsFiles(certificate, key, authorities)
 
     @property
     def appender_limits(self) -> AppenderLimits:

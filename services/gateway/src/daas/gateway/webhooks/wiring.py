@@ -1,0 +1,97 @@
+"""The webhooks as part of the service: what they are built of, when they start, what shows of them."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from daas.common.errors import Unavailable
+from daas.common.service import ServiceApp
+from daas.common.subjects import AUDIT_RECORDED
+from daas.gateway.settings import GatewaySettings
+from daas.gateway.webhooks.admission import AdmissionReviewer
+from daas.gateway.webhooks.audit import AuditRecorded, AuditSink
+from daas.gateway.webhooks.authentication import TokenReviewer
+from daas.gateway.webhooks.authorization import AccessReviewer
+from daas.gateway.webhooks.policy import BusPolicyEngine
+from daas.gateway.webhooks.server import Route, TlsFiles, WebhookServer
+from daas.gateway.webhooks.stake import StakeBook
+from daas.identity import Tiers
+
+
+class Webhooks:
+    """Serves from the moment the bus is connected: a standby answers too, since answers need no leader."""
+
+    def __init__(self, app: ServiceApp, settings: GatewaySettings, tls: TlsFiles, clock_ms: Callable[[], int]) -> None:
+        self._app = app
+        self._settings = settings
+        self.stakes = StakeBook(settings.state_dir, app.metrics)
+        tokens = TokenReviewer(
+            cluster=settings.cluster,
+            audience=settings.gateway_audience,
+            stakes=self.stakes,
+            tiers=Tiers.parse(settings.gateway_tiers),
+            clock_ms=clock_ms,
+            registry=app.metrics,
+        )
+        access = AccessReviewer(
+            BusPolicyEngine(lambda: app.bus),
+            self.stakes,
+            clock_ms=clock_ms,
+            clock_s=time.monotonic,
+            registry=app.metrics,
+        )
+        admission = AdmissionReviewer(settings.gateway_scheduler_name, app.metrics)
+        audit = AuditSink(self._publish, app.metrics)
+        self.server = WebhookServer(
+            {
+                "/authn": Route(tokens.review),
+                "/authz": Route(access.review),
+                "/mutate": Route(admission.mutate, authenticated=False),
+                "/validate": Route(admission.validate, authenticated=False),
+                "/audit": Route(audit.take),
+            },
+            tls,
+            app.metrics,
+        )
+        self._running: dict[str, asyncio.Task[None]] = {}
+
+    def register(self) -> None:
+        """Hooks and checks."""
+        self._app.on_start(self._start)
+        self._app.on_stop(self._stop)
+        self._app.check("webhooks")(self._check)
+
+    async def _publish(self, fact: AuditRecorded, message_id: str) -> None:
+        await self._app.bus.publish(AUDIT_RECORDED, fact, message_id=message_id)
+
+    async def _start(self) -> None:
+        settings = self._settings
+        url = await self.server.start(settings.gateway_webhook_host, settings.gateway_webhook_port)
+        self._app.status["webhooks"] = url
+        self._spawn("stakes", self.stakes.run(lambda: self._app.bus))
+        self._spawn("certificates", self.server.follow_files())
+
+    def _spawn(self, name: str, run: Coroutine[Any, Any, None]) -> None:
+        self._running[name] = asyncio.create_task(run, name=name)
+
+    async def _stop(self) -> None:
+        await self.server.stop()
+        for task in self._running.values():
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await asyncio.to_thread(self.stakes.save, self._app.bus.cluster)
+
+    async def _check(self) -> None:
+        """Raises Unavailable where a part has ended or the stakes are not read yet."""
+        for name, task in self._running.items():
+            if task.done():
+                error = None if task.cancelled() else task.exception()
+                raise Unavailable(f"{name} has ended: {error}", reason="task-ended")
+        self.stakes.check()
+
+
+def build_webhooks(app: ServiceApp, settings: GatewaySettings, clock_ms: Callable[[], int]) -> Webhooks | None:
+    """The webhooks, None where the settings name no certificate."""
+    tls = settings.webhook_tls
+    return Webhooks(app, settings, tls, clock_ms) if tls is not None else None
