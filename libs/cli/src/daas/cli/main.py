@@ -6,6 +6,11 @@ import typer
 
 from daas.cli.attest import attest_app
 from daas.cli.bus import bus_app
+from daas.cli.chain import chain_app
+from daas.cli.enclave import enclave_app
+from daas.cli.govern import govern_app
+from daas.cli.node import node_app
+from daas.cli.stake import stake_app
 from daas.cli.status import status
 from daas.cli.terminal import errors
 from daas.cli.up import demo, up
@@ -28,6 +33,11 @@ app.add_typer(verify_app, name="verify")
 app.add_typer(evidence_app, name="evidence")
 app.add_typer(attest_app, name="attest")
 app.add_typer(bus_app, name="bus")
+app.add_typer(chain_app, name="chain")
+app.add_typer(stake_app, name="stake")
+app.add_typer(node_app, name="node")
+app.add_typer(govern_app, name="govern")
+app.add_typer(enclave_app, name="enclave")
 
 
 def main() -> None:
