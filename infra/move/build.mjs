@@ -3,12 +3,10 @@
 // FILE` writes elsewhere; `--framework DIR` compiles against a checkout of the Sui framework instead of the stubs.
 import fs from 'node:fs';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { MovePackageFetcher, dumpMovePackage, initMovePackageBuilder } from '@zktx.io/sui-move-builder';
+import { dumpMovePackage, initMovePackageBuilder } from '@zktx.io/sui-move-builder';
+import { HERE, LocalFetcher, PACKAGE, packageFiles } from './packages.mjs';
 
-const HERE = path.dirname(fileURLToPath(import.meta.url));
-const PACKAGE = path.join(HERE, 'daas');
 const ARTEFACT = path.join(HERE, '../../libs/ledger/src/daas/ledger/package/daas.json');
 
 const { values: options } = parseArgs({
@@ -18,34 +16,6 @@ const { values: options } = parseArgs({
     output: { type: 'string', default: ARTEFACT },
   },
 });
-
-/** Text files below `root`, by path relative to it: the manifest and the sources, and nothing else. */
-function packageFiles(root) {
-  const files = { 'Move.toml': fs.readFileSync(path.join(root, 'Move.toml'), 'utf8') };
-  const sources = path.join(root, 'sources');
-  for (const entry of fs.readdirSync(sources, { recursive: true }).sort()) {
-    if (entry.endsWith('.move')) {
-      files[`sources/${entry.split(path.sep).join('/')}`] = fs.readFileSync(path.join(sources, entry), 'utf8');
-    }
-  }
-  return files;
-}
-
-/** Answers the compiler's requests for the framework from a local folder, and has no way to reach anything else. */
-class LocalFetcher extends MovePackageFetcher {
-  async fetch(_repository, _revision, subdirectory) {
-    return packageFiles(path.join(options.framework, subdirectory ?? ''));
-  }
-
-  async fetchFile(_repository, _revision, file) {
-    const local = path.join(options.framework, file);
-    return fs.existsSync(local) ? fs.readFileSync(local, 'utf8') : null;
-  }
-
-  getResolvedSha(_repository, revision) {
-    return revision;
-  }
-}
 
 /** Names of the abort codes by module, read from the constants, so that an error can say more than a number. */
 function abortNames(files) {
@@ -98,7 +68,7 @@ const builder = lock.packages['node_modules/@zktx.io/sui-move-builder'].version;
 
 await initMovePackageBuilder();
 const files = packageFiles(PACKAGE);
-const result = await dumpMovePackage({ files, fetcher: new LocalFetcher(), network: 'testnet', silenceWarnings: false });
+const result = await dumpMovePackage({ files, fetcher: new LocalFetcher(options.framework), network: 'testnet', silenceWarnings: false });
 if (result.error) {
   console.error(result.error);
   process.exit(2);

@@ -43,6 +43,7 @@ def fields(body: str) -> str:
 def module_section(name: str) -> list[str]:
     """One module: what it is for, its objects and values, its functions."""
     text = (SOURCES / f"{name}.move").read_text(encoding="utf-8")
+    text = re.sub(r"^#\[test_only\]\n.*$", "", text, flags=re.MULTILINE)
     lines = [f"### `{name}`", "", text_of(text.split("module daas::", maxsplit=1)[0]), ""]
     structs = [match for match in _STRUCT.finditer(text) if match[3] != "copy, drop"]
     if structs:

@@ -11,11 +11,15 @@ TESTS = "\n".join(path.read_text() for path in sorted(HERE.glob("test_*.py")) if
 SUPPORT = (HERE / "support" / "move_machine.py").read_text()
 
 
+def without_test_code(source: Path) -> str:
+    return re.sub(r"^#\[test_only\]\n.*$", "", source.read_text(), flags=re.MULTILINE)
+
+
 def callable_functions() -> list[str]:
     return [
         f"{source.stem}::{name}"
         for source in sorted(SOURCES.glob("*.move"))
-        for name in re.findall(r"^(?:public |entry )+fun (\w+)", source.read_text(), re.MULTILINE)
+        for name in re.findall(r"^(?:public|entry) fun (\w+)", without_test_code(source), re.MULTILINE)
     ]
 
 

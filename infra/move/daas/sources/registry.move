@@ -371,3 +371,6 @@ fun emit_measurement(registry: &Registry, measurement: &Measurement, allowed: bo
         simulated: registry.simulated,
     });
 }
+
+#[test_only]
+public fun init_for_testing(ctx: &mut TxContext) { init(ctx) }
