@@ -100,10 +100,15 @@ def test_watch_prints_readable_facts_and_an_unknown_subject_is_a_clear_error(tmp
             stdout=subprocess.PIPE,
             text=True,
         )
-        assert watching.stdout is not None
-        lines = [watching.stdout.readline() for _ in range(20)]
-        watching.send_signal(signal.SIGINT)
-        watching.communicate(timeout=20)
+        try:
+            assert watching.stdout is not None
+            lines = [watching.stdout.readline() for _ in range(20)]
+            watching.send_signal(signal.SIGINT)
+            watching.communicate(timeout=20)
+        finally:
+            watching.kill()
+            watching.wait()
+        assert watching.returncode == 0
         assert all("placement.bound" in line and "seen/pod-" in line and "simulated" in line for line in lines)
 
         wrong = daas(environment, "watch", "--subject", "nonsense")

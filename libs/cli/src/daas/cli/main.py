@@ -16,6 +16,7 @@ from daas.cli.terminal import errors
 from daas.cli.up import demo, up
 from daas.cli.verify import evidence_app, verify_app
 from daas.cli.watch import watch
+from daas.common import logs
 from daas.common.errors import DaasError
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ app.add_typer(enclave_app, name="enclave")
 
 def main() -> None:
     """Runs the command. Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted."""
+    logs.configure("cli", "error")
     try:
         app()
     except DaasError as error:

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from daas.cli.context import Context, load_context
-from daas.cli.terminal import console, short
+from daas.cli.terminal import console, short, until_interrupted
 from daas.common import subjects
 from daas.common.bus import Bus, BusSettings, StoredMessage
 from daas.common.errors import InvalidInput
@@ -118,4 +118,4 @@ def watch(
     from_start: Annotated[bool, typer.Option("--from-start", help="also what happened before")] = False,
 ) -> None:
     """Shows the event stream as it happens; Ctrl-C ends it."""
-    asyncio.run(follow(load_context(), subject or [], from_start=from_start))
+    asyncio.run(until_interrupted(follow(load_context(), subject or [], from_start=from_start)))
