@@ -1,4 +1,4 @@
-"""The package under the real Move compiler and virtual machine: in WebAssembly, or the `sui` command, where they are."""
+"""The package under the real Move compiler and virtual machine: in WebAssembly, or the `sui` command."""
 
 import os
 import shutil

@@ -16,6 +16,7 @@ from daas.ledger.signer import Signer
 from daas.ledger.transaction import (
     MAX_PURE_BYTES,
     Command,
+    GasCoin,
     GasPayment,
     MoveCall,
     Object,
@@ -23,9 +24,11 @@ from daas.ledger.transaction import (
     Pure,
     Reference,
     Result,
+    SplitCoins,
     TransferObjects,
     encode_transaction,
     sign_transaction,
+    spent_mist,
     transaction_digest,
 )
 
@@ -108,6 +111,20 @@ def test_pysui_reads_publish_transfer_and_results() -> None:
     assert bytes(decoded.serialize()) == data
     names = [command.enum_name for command in decoded.value.TransactionKind.value.Command]
     assert names == ["Publish", "TransferObjects", "MoveCall", "MoveCall", "MoveCall"]
+
+
+def test_pysui_reads_a_deposit_out_of_the_gas_coin() -> None:
+    commands = calls.stake.deposit(PACKAGE, POOL, 5_000)
+    data = encode(*commands)
+    decoded = pysui_bcs.TransactionData.deserialize(data)
+    assert bytes(decoded.serialize()) == data
+    kind = decoded.value.TransactionKind.value
+    assert [command.enum_name for command in kind.Command] == ["SplitCoin", "MoveCall"]
+    assert bytes(kind.Inputs[0].value) == (5_000).to_bytes(8, "little")
+    assert spent_mist(commands) == 5_000
+    assert spent_mist([SplitCoins(Result(0), (7,)), *calls.stake.withdraw(PACKAGE, POOL, SIGNER.address)]) == 0
+    assert isinstance(commands[0], SplitCoins)
+    assert commands[0].coin == GasCoin()
 
 
 arguments = st.one_of(
