@@ -91,7 +91,7 @@ class Enclave:
         }
         return self.nsm.attestation(**(fields | changes))
 
-    async def attest(self, document: bytes, **changes: Any) -> int:
+    async def attest(self, document: bytes, /, **changes: Any) -> int:
         """Publishes `enclave.attested`; returns its stream sequence."""
         fields: dict[str, Any] = {
             "public_key": self.public_key,
