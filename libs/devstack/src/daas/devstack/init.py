@@ -161,7 +161,6 @@ def service_settings(service: Service, cluster: str, nats_url: str) -> dict[str,
         "DAAS_NATS_NKEY_FILE": f"{MOUNTED}/nats.nk",
         "DAAS_NATS_CA_FILE": f"{MOUNTED}/nats-ca.pem",
         "DAAS_NATS_TLS_FIRST": "true",
-        "DAAS_NATS_DECLARE": "false",
         "DAAS_STATE_DIR": f"/state/{service.value}",
     }
 

@@ -1,0 +1,179 @@
+"""`docker compose up` brings the whole system up; a killed container comes back; the state outlives `down` and `up`.
+
+Needs a Docker engine and the images (`docker compose build`); Prometheus and Grafana are left out, since their images
+come from a registry.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.cluster import create_namespace, create_nodes, create_pods, node, pod, wait_for_pods
+
+from daas.kube.client import KubeClient
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES = ("gateway", "enclave", "relay", "storage")
+PORTS = ("KUBERNETES", "LEDGER", "NATS", "ETCD")
+UP_TIMEOUT_S = 240.0
+
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(900)]
+
+
+def compose_command() -> list[str] | None:
+    """`docker compose` or `docker-compose`, whichever is installed."""
+    if shutil.which("docker") and subprocess.run(["docker", "compose", "version"], capture_output=True).returncode == 0:
+        return ["docker", "compose"]
+    return ["docker-compose"] if shutil.which("docker-compose") else None
+
+
+COMPOSE = compose_command()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
+@dataclass
+class Project:
+    """One compose project of its own name and ports."""
+
+    name: str
+    environment: dict[str, str]
+    directory: Path
+
+    def compose(self, *arguments: str, check: bool = True, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+        assert COMPOSE is not None
+        argv = [*COMPOSE, "-p", self.name, "-f", str(ROOT / "docker-compose.yml"), *arguments]
+        done = subprocess.run(argv, env=self.environment, capture_output=True, text=True, timeout=timeout_s, cwd=ROOT)
+        assert not check or done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}"
+        return done
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        container = self.compose("ps", "-q", service).stdout.strip()
+        assert container, f"{service} has no container"
+        shown = subprocess.run(["docker", "inspect", container], capture_output=True, text=True, check=True)
+        found: dict[str, Any] = json.loads(shown.stdout)[0]
+        return found
+
+    def logs(self) -> str:
+        return self.compose("logs", "--tail=25", check=False).stdout
+
+    def wait(self, what: str, condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + UP_TIMEOUT_S
+        while not condition():
+            assert time.monotonic() < deadline, f"not {what} after {UP_TIMEOUT_S} s:\n{self.logs()}"
+            time.sleep(0.5)
+
+    def healthy(self, service: str) -> bool:
+        state = self.inspect(service)["State"]
+        return bool(state["Running"]) and state["Health"]["Status"] == "healthy"
+
+    def up(self) -> float:
+        """Starts everything; returns after how many seconds every service was healthy."""
+        started = time.monotonic()
+        self.compose("up", "-d", "--no-build", *SERVICES)
+        for service in SERVICES:
+            self.wait(f"{service} healthy", lambda service=service: self.healthy(service))  # type: ignore[misc] # bound
+        return time.monotonic() - started
+
+    def down(self, *arguments: str) -> None:
+        self.compose("down", "-t", "20", *arguments)
+
+    def kubeconfig(self) -> Path:
+        path = self.directory / "kubeconfig"
+        path.write_text(self.compose("exec", "-T", "kubernetes", "cat", "/run/people/kubeconfig").stdout)
+        path.chmod(0o600)
+        return path
+
+    def daas(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.compose("run", "--rm", "-T", "daas", *arguments, check=False)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    if COMPOSE is None or subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
+        pytest.skip("no Docker engine with compose answers here")
+    for image in ("devstack:0.1.0", "nats:2.12.2", "etcd:3.5.21", *(f"{service}:0.1.0" for service in SERVICES)):
+        if subprocess.run(["docker", "image", "inspect", f"k3s-daas/{image}"], capture_output=True).returncode != 0:
+            pytest.skip(f"k3s-daas/{image} has not been built here: docker compose build")
+    ports = {f"DAAS_PORT_{name}": str(free_port()) for name in PORTS}
+    made = Project(f"daas-test-{os.getpid()}", {**os.environ, **ports}, tmp_path)
+    try:
+        yield made
+    finally:
+        made.down("-v", "--remove-orphans")
+
+
+async def place(kubeconfig: Path, namespace: str, *, nodes: int = 0, count: int = 20) -> None:
+    """Creates pods through the published API server and waits until each is bound."""
+    async with await KubeClient.connect(kubeconfig) as client:
+        if nodes:
+            await create_nodes(client, [node(f"node-{n}") for n in range(nodes)])
+        await create_namespace(client, namespace)
+        await create_pods(client, [pod(f"pod-{n}", namespace) for n in range(count)])
+        await wait_for_pods(
+            client, namespace, lambda seen: len(seen) == count and all(p.spec.node_name for p in seen), timeout_s=120
+        )
+
+
+def test_pods_are_placed_from_the_host_through_kills_and_a_restart_and_everything_verifies(project: Project) -> None:
+    first_s = project.up()
+    asyncio.run(place(project.kubeconfig(), "first", nodes=3))
+
+    for service in (*SERVICES, "nats", "ledger", "kubernetes", "etcd"):
+        state = project.inspect(service)["State"]
+        os.kill(state["Pid"], signal.SIGKILL)  # as a crash would end it; the engine starts it again
+        project.wait(
+            f"{service} restarted",
+            lambda service=service, pid=state["Pid"]: (  # type: ignore[misc] # bound
+                project.inspect(service)["State"]["Pid"] not in {0, pid} and project.healthy(service)
+            ),
+        )
+    for service in SERVICES:
+        project.wait(f"{service} healthy again", lambda service=service: project.healthy(service))  # type: ignore[misc] # bound
+    asyncio.run(place(project.kubeconfig(), "second"))
+    registry = json.loads(project.daas("status", "-o", "json").stdout)["registry"]
+
+    project.down()
+    second_s = project.up()
+    asyncio.run(place(project.kubeconfig(), "third"))
+    assert json.loads(project.daas("status", "-o", "json").stdout)["registry"] == registry
+    verified = project.daas("verify", "all")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+    one = project.daas("verify", "pod", "first", "pod-7")
+    assert one.returncode == 0, one.stdout + one.stderr
+    print(f"healthy after {first_s:.0f} s the first time, {second_s:.0f} s the second")
+
+
+def test_no_container_is_privileged_writable_or_root(project: Project) -> None:
+    shown = json.loads(json.dumps(load_config(project)))
+    for name, service in shown["services"].items():
+        if name in {"k3s", "sui"}:  # of a registry's image, behind a profile
+            continue
+        assert service["read_only"] is True, name
+        assert service["user"].split(":")[0] not in {"", "0", "root"}, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["mem_limit"], name
+        assert service.get("privileged") is not True, name
+        assert not [port for port in service.get("ports", []) if "127.0.0.1" not in str(port)], name
+
+
+def load_config(project: Project) -> dict[str, Any]:
+    """The configuration as compose resolves it."""
+    import yaml  # noqa: PLC0415 - only here
+
+    found: dict[str, Any] = yaml.safe_load(project.compose("config").stdout)
+    return found
