@@ -85,8 +85,16 @@ def test_up_serves_its_commands_and_continues_its_chain_after_a_restart(tmp_path
         asyncio.run(place(Path(again["kubeconfig"]), "after", with_nodes=False))
         verified = daas(environment, "verify", "all")
         assert verified.returncode == 0, verified.stdout + verified.stderr
-        missing = daas(environment, "verify", "pod", "after", "no-such-pod")
-        assert missing.returncode != 0
+        batch = daas(environment, "verify", "batch", "1", "-o", "json")
+        assert batch.returncode == 0, batch.stdout + batch.stderr
+        assert json.loads(batch.stdout)["simulated"] is True
+        pod_verified = daas(environment, "verify", "pod", "after", "pod-3")
+        assert pod_verified.returncode == 0, pod_verified.stdout + pod_verified.stderr
+        assert "simulated" in pod_verified.stdout
+        for arguments in (("verify", "pod", "after", "no-such-pod"), ("verify", "batch", "99999")):
+            missing = daas(environment, *arguments)
+            assert missing.returncode == 1
+            assert "Traceback" not in missing.stderr
 
 
 def test_watch_prints_readable_facts_and_an_unknown_subject_is_a_clear_error(tmp_path: Path) -> None:
