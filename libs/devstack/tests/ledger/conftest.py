@@ -242,6 +242,11 @@ class LedgerProcess:
         self.http("POST", self.ready["faucet"], {"FixedAmountRequest": {"recipient": address}})
 
 
+@pytest.fixture(scope="session")
+def start_ledger() -> Callable[[Path], LedgerProcess]:
+    return LedgerProcess
+
+
 @pytest.fixture
 def ledger_process(tmp_path: Path) -> Iterator[LedgerProcess]:
     process = LedgerProcess(tmp_path / "state")

@@ -13,7 +13,7 @@ from daas.devstack.ledger.ledger import Ledger
 from daas.devstack.ledger.rpc.base import Streaming, mask_for
 from daas.devstack.ledger.rpc.items import Item, Items
 from daas.devstack.ledger.rpc.ledger_service import LedgerService
-from daas.devstack.ledger.rpc.positions import ITEM_LIMIT, LAST_EVENT, SCAN_LIMIT, Interval, interval_of, watermark
+from daas.devstack.ledger.rpc.positions import ITEM_LIMIT, LAST_EVENT, SCAN_LIMIT, Interval, Position, interval_of, watermark
 from daas.devstack.ledger.wire import Mask, build, prune
 
 SCAN_CHECKPOINTS_MAX: Final = 10_000
@@ -89,11 +89,8 @@ class History:
                     return
             covered = number
             frontier = (number, 0) if interval.descending else (number, LAST_EVENT)
-        edge = interval.after if interval.descending else interval.before
-        if not interval.descending and edge[1] == 0:
-            edge = (edge[0] - 1, LAST_EVENT)  # what comes next is the next checkpoint's first item
         end = build(proto.QueryEnd, reason=interval.end_reason)
-        await stream.send_message(build(response, watermark=watermark(edge, covered), end=end))
+        await stream.send_message(build(response, watermark=watermark(_edge(interval), covered), end=end))
 
 
 EVENT_DEFAULT: Final = ("event_type", "contents", "checkpoint", "transaction_digest", "event_index")
@@ -102,6 +99,15 @@ ITEM_MESSAGES: Final[dict[str, type]] = {
     "transaction": proto.ExecutedTransaction,
     "event": proto.Event,
 }
+
+
+def _edge(interval: Interval) -> Position:
+    """Where the interval ends, as a cursor that resumes with the first item beyond it."""
+    if interval.descending:
+        number, event = interval.after
+        return (number + 1, 0) if event == LAST_EVENT else interval.after
+    number, event = interval.before
+    return (number - 1, LAST_EVENT) if event == 0 and number else interval.before
 
 
 def _checkpoints(interval: Interval) -> Iterator[int]:
