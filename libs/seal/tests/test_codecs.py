@@ -34,6 +34,7 @@ from daas.seal.backend.protocol import FIELD, ORDER
 from daas.seal.elgamal import Encryption
 from daas.seal.encrypted_object import Aes256Gcm, Hmac256Ctr, Plain, Service
 from daas.seal.key_server import PartialKeyServer
+from daas.seal.ptb import Receiving
 from daas.seal.versions import parse_version
 
 LOADED = {name: load(name) for name in BACKENDS}
@@ -220,6 +221,7 @@ names = st.text(st.characters(codec="utf-8"), max_size=20)
 inputs = st.one_of(
     st.builds(Pure, st.binary(max_size=40)),
     st.builds(Owned, ids, st.integers(0, 2**64 - 1), ids),
+    st.builds(Receiving, ids, st.integers(0, 2**64 - 1), ids),
     st.builds(Shared, ids, st.integers(0, 2**64 - 1), st.booleans()),
 )
 calls = st.builds(
@@ -237,6 +239,9 @@ def test_a_transaction_is_read_as_it_was_built(package: bytes, listed: list[Appr
     parsed = parse_ptb(build_ptb(package, listed))
     assert parsed.package_id == package
     assert parsed.inner_ids == tuple(call.inner_id for call in listed)
+    for call, again in zip(listed, parsed.calls, strict=True):
+        assert (again.module, again.function) == (call.module, call.function)
+        assert again.arguments == (Pure(bcs.bytes_(call.inner_id)), *call.arguments)
 
 
 @given(st.binary(max_size=300))
@@ -259,7 +264,8 @@ def test_types_nested_too_deeply_are_refused() -> None:
     tail = bcs.vector(bytes, [b"\x01" + bcs.u16(0)])
     struct = b"\x07" + bytes(32) + bcs.string("m") + bcs.string("T") + b"\x01\x02"
     for types in (b"\x00", b"\x01" + b"\x06" * 15 + b"\x01", b"\x01" + struct):
-        assert parse_ptb(head + types + tail).inner_ids == (b"id",)
+        (call,) = parse_ptb(head + types + tail).calls
+        assert bcs.vector(bytes, call.type_arguments) == types
     for types in (b"\x01" + b"\x06" * 17 + b"\x01", b"\x01\x0b", b"\x01" + b"\x06" * 100_000):
         with pytest.raises(InvalidPtb):
             parse_ptb(head + types + tail)

@@ -59,7 +59,15 @@ class Shared(msgspec.Struct, frozen=True):
     mutable: bool = False
 
 
-Input = Pure | Owned | Shared
+class Receiving(msgspec.Struct, frozen=True):
+    """An object sent to another object; read, never built here."""
+
+    object_id: bytes
+    version: int
+    digest: bytes
+
+
+Input = Pure | Owned | Shared | Receiving
 
 
 class ApproveCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,11 +85,31 @@ class ApproveCall(msgspec.Struct, frozen=True, kw_only=True):
     arguments: tuple[Input, ...] = ()
 
 
+class ParsedCall(msgspec.Struct, frozen=True):
+    """One call of a valid transaction, its arguments resolved to the inputs they name.
+
+    Attributes:
+        type_arguments: BCS of each.
+        inner_id: what the first argument holds.
+    """
+
+    module: str
+    function: str
+    type_arguments: tuple[bytes, ...]
+    arguments: tuple[Input, ...]
+    inner_id: bytes
+
+
 class ParsedPtb(msgspec.Struct, frozen=True):
-    """What a key server needs of a valid transaction: the package it calls, and the calls' inner ids in order."""
+    """A valid transaction: the one package it calls, and its calls in order."""
 
     package_id: bytes
-    inner_ids: tuple[bytes, ...]
+    calls: tuple[ParsedCall, ...]
+
+    @property
+    def inner_ids(self) -> tuple[bytes, ...]:
+        """The identities asked for, one for each call."""
+        return tuple(call.inner_id for call in self.calls)
 
 
 def build_ptb(package_id: bytes, calls: Sequence[ApproveCall]) -> bytes:
@@ -139,7 +167,7 @@ def parse_ptb(data: bytes) -> ParsedPtb:
     packages = {package for package, _ in calls}
     if len(packages) != 1:
         raise InvalidPtb("the calls go into more than one package")
-    return ParsedPtb(calls[0][0], tuple(inner_id for _, inner_id in calls))
+    return ParsedPtb(calls[0][0], tuple(call for _, call in calls))
 
 
 def _encode_input(value: Input) -> bytes:
@@ -149,71 +177,71 @@ def _encode_input(value: Input) -> bytes:
         case Owned(object_id=object_id, version=version, digest=digest):
             reference = bcs.address(object_id) + bcs.u64(version) + bcs.bytes_(digest)
             return bcs.uleb128(_OBJECT) + bcs.uleb128(_OWNED) + reference
+        case Receiving(object_id=object_id, version=version, digest=digest):
+            reference = bcs.address(object_id) + bcs.u64(version) + bcs.bytes_(digest)
+            return bcs.uleb128(_OBJECT) + bcs.uleb128(_RECEIVING) + reference
         case Shared(object_id=object_id, initial_version=version, mutable=mutable):
             reference = bcs.address(object_id) + bcs.u64(version) + bcs.boolean(mutable)
             return bcs.uleb128(_OBJECT) + bcs.uleb128(_SHARED) + reference
 
 
-def _read_input(reader: bcs.Reader) -> bytes | None:
-    """The bytes of a pure input, None for an object."""
+def _read_input(reader: bcs.Reader) -> Input:
     kind = reader.uleb128()
     if kind == _PURE:
-        return reader.bytes_()
+        return Pure(reader.bytes_())
     if kind != _OBJECT:
         raise InvalidPtb(f"unknown kind of input {kind}")
     kind = reader.uleb128()
     if kind == _SHARED:
-        reader.address()
-        reader.u64()
-        reader.boolean()
-    elif kind in {_OWNED, _RECEIVING}:
-        reader.address()
-        reader.u64()
-        if len(reader.bytes_()) != _DIGEST_LENGTH:
-            raise InvalidPtb("an object's digest has 32 bytes")
-    else:
+        return Shared(reader.address(), reader.u64(), reader.boolean())
+    if kind not in {_OWNED, _RECEIVING}:
         raise InvalidPtb(f"unknown kind of object {kind}")
-    return None
+    object_id, version, digest = reader.address(), reader.u64(), reader.bytes_()
+    if len(digest) != _DIGEST_LENGTH:
+        raise InvalidPtb("an object's digest has 32 bytes")
+    return (Owned if kind == _OWNED else Receiving)(object_id, version, digest)
 
 
-def _read_call(reader: bcs.Reader, inputs: Sequence[bytes | None]) -> tuple[bytes, bytes]:
-    """Package and inner id of one command."""
+def _read_call(reader: bcs.Reader, inputs: Sequence[Input]) -> tuple[bytes, ParsedCall]:
+    """Package and content of one command."""
     if reader.uleb128() != _MOVE_CALL:
         raise InvalidPtb("a command is no Move call")
     package = reader.address()
-    reader.string()
+    module = reader.string()
     function = reader.string()
     if not function.startswith(FUNCTION_PREFIX):
         raise InvalidPtb(f"a function's name does not start with {FUNCTION_PREFIX}")
-    reader.vector(lambda: _skip_type(reader, _TYPE_DEPTH_MAX))
-    arguments = reader.vector(lambda: _read_argument(reader))
-    if not arguments or arguments[0] >= len(inputs):
+    types = reader.vector(lambda: _read_type(reader, _TYPE_DEPTH_MAX))
+    arguments = tuple(reader.vector(lambda: _read_argument(reader, inputs)))
+    if not arguments:
         raise InvalidPtb("the first argument is missing")
-    first = inputs[arguments[0]]
-    if first is None:
+    first = arguments[0]
+    if not isinstance(first, Pure):
         raise InvalidPtb("the first argument is no pure value")
-    value = bcs.Reader(first)
+    value = bcs.Reader(first.value)
     inner_id = value.bytes_()
     value.end()
-    return package, inner_id
+    return package, ParsedCall(module, function, tuple(types), arguments, inner_id)
 
 
-def _read_argument(reader: bcs.Reader) -> int:
+def _read_argument(reader: bcs.Reader, inputs: Sequence[Input]) -> Input:
     if reader.uleb128() != _INPUT_ARGUMENT:
         raise InvalidPtb("an argument is no input of the transaction")
-    return reader.u16()
+    index = reader.u16()
+    if index >= len(inputs):
+        raise InvalidPtb("an argument names an input that is not there")
+    return inputs[index]
 
 
-def _skip_type(reader: bcs.Reader, depth: int) -> None:
+def _read_type(reader: bcs.Reader, depth: int) -> bytes:
+    """BCS of a type tag, as it stands there."""
     kind = reader.uleb128()
+    head = bcs.uleb128(kind)
     if kind in _PRIMITIVES:
-        return
+        return head
     if not depth or kind not in {_VECTOR, _STRUCT}:
         raise InvalidPtb("a type argument is unknown or nested too deeply")
     if kind == _VECTOR:
-        _skip_type(reader, depth - 1)
-        return
-    reader.address()
-    reader.string()
-    reader.string()
-    reader.vector(lambda: _skip_type(reader, depth - 1))
+        return head + _read_type(reader, depth - 1)
+    head += reader.address() + bcs.string(reader.string()) + bcs.string(reader.string())
+    return head + bcs.vector(bytes, reader.vector(lambda: _read_type(reader, depth - 1)))

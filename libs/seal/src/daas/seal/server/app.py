@@ -17,7 +17,7 @@ from daas.common.errors import InvalidInput
 from daas.seal import elgamal, ibe, wire
 from daas.seal.address import format_address, parse_address
 from daas.seal.server import checks
-from daas.seal.server.http import check_client, json_response, make_middleware, read_body
+from daas.seal.server.http import LOGGED, check_client, json_response, make_middleware, read_body
 from daas.seal.server.keys import KeyRing
 from daas.seal.server.limits import Rate, RateLimiter
 from daas.seal.server.metrics import Metrics
@@ -41,6 +41,8 @@ class KeyServerSettings(msgspec.Struct, frozen=True, kw_only=True):
         allowed_staleness_ms: how old the ledger's state may be that decides.
         policy_timeout_ms: for each question to the ledger.
         in_flight_max: requests answered at a time.
+        session_bound: functions, as `module::function`, whose second argument is the public key of the session that
+            may have the key (a vector of 32 bytes): it must be the requester's. The ledger can't see who asks.
         network_rate: requests of one network address, before anything is computed for it.
         user_rate: keys of one ledger address, after its signature has been verified.
     """
@@ -50,6 +52,7 @@ class KeyServerSettings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_staleness_ms: int = 120_000
     policy_timeout_ms: int = 8_000
     in_flight_max: int = 256
+    session_bound: frozenset[str] = frozenset()
     network_rate: Rate = Rate(per_second=100.0, burst=400)
     user_rate: Rate = Rate(per_second=50.0, burst=400)
 
@@ -103,8 +106,7 @@ class KeyServerApp:
         self._check_network(http)
         check_client(http, CLIENT_MIN, self.metrics, closed=False)
         request = checks.decode_fetch_request(await read_body(http))
-        package_id = request.parsed.package_id
-        first_id = await self._policies.first_package_id(package_id)
+        first_id = await self._policies.first_package_id(request.parsed.package_id)
         key = self._keys.key_of_package(first_id)
         certificate = request.certificate
         if certificate.mvr_name:
@@ -118,10 +120,11 @@ class KeyServerApp:
         await self._policies.check_aliases(request.user)
         checks.check_user_signature(request, certificate.mvr_name or format_address(first_id))
         checks.check_session_signature(request)
+        checks.check_session_arguments(request, self._settings.session_bound)
         if not self._users.allow(request.user, len(request.parsed.inner_ids)):
             raise Refusal("TooManyRequests")
         identities = [ibe.full_id(first_id, inner_id) for inner_id in request.parsed.inner_ids]
-        http["log"] = {
+        http[LOGGED] = {
             "user": certificate.user,
             "package": format_address(first_id),
             "identities": [checks.digest_of(identity) for identity in identities[:_LOGGED_IDENTITIES]],
@@ -131,9 +134,8 @@ class KeyServerApp:
             await self._policies.check_access(
                 PolicyRequest(
                     ptb=request.ptb,
+                    transaction=request.parsed,
                     sender=request.user,
-                    package_id=package_id,
-                    inner_ids=request.parsed.inner_ids,
                     session_key=request.session_key,
                     allowed_staleness_ms=self._settings.allowed_staleness_ms,
                 )

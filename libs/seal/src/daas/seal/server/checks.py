@@ -4,13 +4,14 @@ from hashlib import blake2b
 
 import msgspec
 
+from daas.common.bcs import bytes_
 from daas.common.errors import DaasError, InvalidInput
 from daas.seal import wire
 from daas.seal.address import parse_address
 from daas.seal.backend import BACKEND
 from daas.seal.backend.protocol import G1, G1_LENGTH, G2_LENGTH
 from daas.seal.errors import InvalidSignature, MalformedPoint
-from daas.seal.ptb import InvalidPtb, ParsedPtb, parse_ptb
+from daas.seal.ptb import InvalidPtb, ParsedPtb, Pure, parse_ptb
 from daas.seal.server.refusal import Refusal
 from daas.seal.session import (
     Certificate,
@@ -134,6 +135,18 @@ def check_session_signature(request: FetchRequest) -> None:
         verify_request(request.session_key, request.signature, message)
     except InvalidSignature:
         raise Refusal("InvalidSessionSignature") from None
+
+
+def check_session_arguments(request: FetchRequest, bound: frozenset[str]) -> None:
+    """Holds the calls of session-bound functions to the session that asks.
+
+    Raises:
+        Refusal: `NoAccess`.
+    """
+    expected = Pure(bytes_(request.session_key))
+    for call in request.parsed.calls:
+        if f"{call.module}::{call.function}" in bound and call.arguments[1:2] != (expected,):
+            raise Refusal("NoAccess", "the right is for another session")
 
 
 def digest_of(identity: bytes) -> str:

@@ -32,6 +32,8 @@ _PREFLIGHT: Final = {
     "Access-Control-Allow-Headers": "*",
     "Access-Control-Max-Age": "86400",
 }
+#: What a handler adds to the log line of its request.
+LOGGED: Final = web.RequestKey("logged", dict[str, object])
 #: A client that has not sent 180 KiB by then holds a place that others need.
 _BODY_TIMEOUT_S: Final = 10.0
 #: Types of clients that get a series of their own in the metrics: others could be made up without end.
@@ -96,7 +98,7 @@ def make_middleware(metrics: Metrics, in_flight_max: int) -> Middleware:
             metrics.request_seconds.labels(endpoint).observe(seconds)
             _LOG.info(
                 "%s %s %d %s %.1f ms", request.method, endpoint, status, code, seconds * 1000,
-                extra=request.get("log", {}),
+                extra=request.get(LOGGED, {}),
             )  # fmt: skip
 
     return frame

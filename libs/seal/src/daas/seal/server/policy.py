@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import msgspec
 
 from daas.common.errors import InvalidInput, NotFound, Unavailable
-from daas.seal.ptb import InvalidPtb
+from daas.seal.ptb import InvalidPtb, ParsedPtb
 from daas.seal.server.refusal import Refusal
 
 _CACHED_PACKAGES_MAX: Final = 1000
@@ -24,19 +24,17 @@ class PolicyRequest(msgspec.Struct, frozen=True, kw_only=True):
     """One question.
 
     Attributes:
-        ptb: BCS of the ProgrammableTransaction; it keeps the rules of `daas.seal.ptb`. Versions of objects in it are
-            the client's: evaluate with the current ones.
+        ptb: BCS of the ProgrammableTransaction, as the client sent it.
+        transaction: the same, read: it keeps the rules of `daas.seal.ptb`. Versions of objects in it are the client's:
+            evaluate with the current ones.
         sender: the user's address, 32 bytes: the transaction's sender.
-        package_id: the package that is called, 32 bytes.
-        inner_ids: the identities asked for, one for each call.
         session_key: Ed25519 public key of the session that asks, 32 bytes: a right can be bound to it.
         allowed_staleness_ms: how old the state may be that decides.
     """
 
     ptb: bytes
+    transaction: ParsedPtb
     sender: bytes
-    package_id: bytes
-    inner_ids: tuple[bytes, ...]
     session_key: bytes
     allowed_staleness_ms: int
 
