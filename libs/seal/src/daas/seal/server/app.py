@@ -124,11 +124,12 @@ class KeyServerApp:
         if not self._users.allow(request.user, len(request.parsed.inner_ids)):
             raise Refusal("TooManyRequests")
         identities = [ibe.full_id(first_id, inner_id) for inner_id in request.parsed.inner_ids]
-        http[LOGGED] = {
+        logged: dict[str, object] = {
             "user": certificate.user,
             "package": format_address(first_id),
             "identities": [checks.digest_of(identity) for identity in identities[:_LOGGED_IDENTITIES]],
         }
+        http[LOGGED] = logged
         started = time.perf_counter()
         try:
             await self._policies.check_access(
