@@ -180,8 +180,8 @@ class Columns:
         for token in tokens(profile):
             known.append(token)
             self._seen.setdefault(token, []).append(profile)
-        for token in known:
-            for column in self._by_token.get(token, ()):
+        for member in known:
+            for column in self._by_token.get(member, ()):
                 times = column.group.count(profile, self._namespaces)
                 if times:
                     found.append((column, times))

@@ -1,9 +1,12 @@
-"""Comparison keys of nodes for a class of pods: a node's own room and labels in one number, made again where it changed.
+"""Comparison keys of nodes for a class of pods: room, labels and tie-break in one number, made again where they change.
 
 Everything stands twice: over many slots in numpy, and for one slot in plain integers, which is faster up to a handful.
 """
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from daas.placement import scores
 from daas.placement.podclass import PodClass
@@ -82,7 +85,7 @@ class Keys:
         images = self._policy.weight_image_locality * image_scores(self._table, pod_class)
         return images if images.any() else None
 
-    def _raw(self, before: Ints | None, slots: Slots, values: Ints) -> Ints | None:
+    def _raw(self, before: Ints | None, slots: Slots, values: npt.NDArray[np.integer[Any]]) -> Ints | None:
         """A column of raw scores with some of them changed; None where all are 0."""
         if before is None:
             if not values.any():

@@ -1,4 +1,4 @@
-"""The order in which pods are decided: priority, then first come; with delays after failures."""
+"""The order in which pods of one tenant are decided: priority, then first come; with delays after failures."""
 
 from heapq import heapify, heappop, heappush
 
@@ -9,7 +9,9 @@ class PendingQueue:
     """Pods of ours that are not placed, by state. The records stay the truth; heaps hold hints that may be stale."""
 
     def __init__(self) -> None:
-        self._active: list[tuple[int, int, str]] = []
+        self._active: dict[str, list[tuple[int, int, str]]] = {}
+        self._due: dict[str, int] = {}
+        self._added = 0
         self._backoff: list[tuple[int, str]] = []
         self.members: dict[PodState, dict[str, PodRecord]] = {
             state: {} for state in (PodState.ACTIVE, PodState.BACKOFF, PodState.UNSCHEDULABLE)
@@ -27,30 +29,45 @@ class PendingQueue:
 
     def add(self, record: PodRecord) -> None:
         """Takes in a pod by its state, ticket, priority and delay; also after one of these has changed."""
-        self.members[record.state][record.uid] = record
+        members = self.members[record.state]
+        if record.state is PodState.ACTIVE and record.uid not in members:
+            self._due[record.namespace] = self._due.get(record.namespace, 0) + 1
+        members[record.uid] = record
         if record.state is PodState.ACTIVE:
-            heappush(self._active, (-record.priority, record.ticket, record.uid))
+            heappush(self._active.setdefault(record.namespace, []), (-record.priority, record.ticket, record.uid))
+            self._added += 1
         elif record.state is PodState.BACKOFF:
             heappush(self._backoff, (record.not_before_ms, record.uid))
         self._compact()
 
     def remove(self, record: PodRecord) -> None:
         """Forgets a pod, before its state changes."""
-        self.members[record.state].pop(record.uid, None)
+        found = self.members[record.state].pop(record.uid, None)
+        if found is not None and record.state is PodState.ACTIVE:
+            left = self._due[record.namespace] - 1
+            if left:
+                self._due[record.namespace] = left
+            else:
+                del self._due[record.namespace]
+                self._active.pop(record.namespace, None)
 
-    def head(self, count: int) -> list[PodRecord]:
-        """The first `count` active pods, which stay active until their state is set."""
-        taken: list[PodRecord] = []
-        active = self.members[PodState.ACTIVE]
-        seen: set[str] = set()
-        while self._active and len(taken) < count:
-            priority, ticket, uid = heappop(self._active)
+    def tenants(self) -> dict[str, int]:
+        """Namespace to how many of its pods are due."""
+        return self._due
+
+    def take(self, namespace: str, taken: set[str]) -> PodRecord:
+        """The next due pod of a namespace that is not among those taken; it stays active until its state is set.
+
+        Raises:
+            IndexError: there is none.
+        """
+        active, heap = self.members[PodState.ACTIVE], self._active.get(namespace, [])
+        while True:
+            priority, ticket, uid = heappop(heap)
             record = active.get(uid)
-            if record is None or uid in seen or (-record.priority, record.ticket) != (priority, ticket):
-                continue
-            seen.add(uid)
-            taken.append(record)
-        return taken
+            if record is not None and uid not in taken and (-record.priority, record.ticket) == (priority, ticket):
+                taken.add(uid)
+                return record
 
     def due(self, now_ms: int) -> list[PodRecord]:
         """The pods whose delay has passed; they stay in backoff until their state is set."""
@@ -64,11 +81,15 @@ class PendingQueue:
         return list(found.values())
 
     def _compact(self) -> None:
-        """Drops stale hints when they outnumber the pods."""
+        """Drops stale hints when they may outnumber the pods."""
         active, waiting = self.members[PodState.ACTIVE], self.members[PodState.BACKOFF]
-        if len(self._active) > 2 * len(active) + 1024:
-            self._active = [(-record.priority, record.ticket, record.uid) for record in active.values()]
-            heapify(self._active)
+        if self._added > 2 * len(active) + 1024:
+            self._added = 0
+            self._active = {}
+            for record in active.values():
+                self._active.setdefault(record.namespace, []).append((-record.priority, record.ticket, record.uid))
+            for heap in self._active.values():
+                heapify(heap)
         if len(self._backoff) > 2 * len(waiting) + 1024:
             self._backoff = [(record.not_before_ms, record.uid) for record in waiting.values()]
             heapify(self._backoff)

@@ -8,6 +8,7 @@ from daas.common import merkle
 from daas.placement.batch import DIGEST_LENGTH, Decision, Leaf, PlacementBatch
 from daas.placement.engine import Engine, Wish
 from daas.placement.errors import EventError, LogSequenceError, QuantityError
+from daas.placement.fairness import FairnessCertificate, Grant, Order, TenantShare, Weights
 from daas.placement.fold import fold
 from daas.placement.log import RefusedEvent, decode_entry, decode_event
 from daas.placement.policy import Genesis
@@ -36,10 +37,11 @@ class Head(NamedTuple):
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """What one entry led to."""
+    """What one entry led to; `fairness` says what the order of a decision's leaves followed from."""
 
     decision: Decision | None
     refused: tuple[RefusedEvent, ...]
+    fairness: FairnessCertificate | None = None
 
 
 class Scheduler:
@@ -151,9 +153,10 @@ class Scheduler:
             except (EventError, QuantityError) as error:
                 refused.append(_refused(index, error))
         self._state.advance(now_ms)
-        return Applied(decision=self._decide(now_ms), refused=tuple(refused))
+        decision, fairness = self._decide(now_ms) or (None, None)
+        return Applied(decision=decision, refused=tuple(refused), fairness=fairness)
 
-    def _decide(self, now_ms: int) -> Decision | None:
+    def _decide(self, now_ms: int) -> tuple[Decision, FairnessCertificate] | None:
         state = self._state
         if state.resync_id:
             return None
@@ -167,10 +170,8 @@ class Scheduler:
         if not state.queue.active:
             return None
         sequence, expires_ms = self._sequence + 1, now_ms + self._genesis.policy.expires_ms
-        leaves = tuple(
-            self._place(record, sequence, now_ms, expires_ms)
-            for record in state.queue.head(self._genesis.policy.batch_max)
-        )
+        records, fairness = self._order()
+        leaves = tuple(self._place(record, sequence, now_ms, expires_ms) for record in records)
         batch = PlacementBatch(
             chain=self._genesis.chain,
             registry=self._genesis.registry,
@@ -185,7 +186,29 @@ class Scheduler:
             expires_ms=expires_ms,
         )
         self._sequence, self._digest = sequence, batch.digest()
-        return Decision(batch=batch, leaves=leaves, timestamp_ms=now_ms)
+        return Decision(batch=batch, leaves=leaves, timestamp_ms=now_ms), fairness
+
+    def _order(self) -> tuple[list[PodRecord], FairnessCertificate]:
+        """The pods of this batch in the order of their turn."""
+        state, queue = self._state, self._state.queue
+        weights = Weights(state.stakes())
+        tenants = tuple(
+            TenantShare(namespace, weights.of(namespace), tuple(sorted(state.holdings.get(namespace, {}).items())), due)
+            for namespace, due in sorted(queue.tenants().items())
+        )
+        order = Order(tenants, state.capacity)
+        records: list[PodRecord] = []
+        taken: set[str] = set()
+        while len(records) < state.policy.batch_max:
+            turn = order.next()
+            if turn is None:
+                break
+            record = queue.take(turn.tenant.namespace, taken)
+            order.serve(record.demand.requests)
+            records.append(record)
+        grants = tuple(Grant(record.demand.requests, record.priority, record.ticket) for record in records)
+        capacity = tuple(sorted(state.capacity.items()))
+        return records, FairnessCertificate(capacity=capacity, tenants=tenants, grants=grants)
 
     def _wake(self, now_ms: int) -> None:
         """Lets unschedulable pods go back to the queue whose class has a node now."""

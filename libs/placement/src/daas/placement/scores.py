@@ -51,7 +51,8 @@ def least_allocated_of(used: Ints, capacity: Ints) -> Ints:
         total >>= 1
         return total
     left //= np.maximum(capacity, 1)
-    return np.right_shift(left[0] + left[1], (capacity > 0).all(0).astype(np.int64))
+    mean: Ints = np.right_shift(left[0] + left[1], (capacity > 0).all(0).astype(np.int64))
+    return mean
 
 
 def balanced_allocation_of(used: Ints, capacity: Ints) -> Ints:

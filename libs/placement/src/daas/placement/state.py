@@ -20,7 +20,7 @@ from daas.placement.policy import Policy
 from daas.placement.profile import Profile, Profiles
 from daas.placement.queue import PendingQueue
 from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, PodRecord, PodState
-from daas.placement.resources import Demand
+from daas.placement.resources import PODS, Demand
 
 #: Deleted uids remembered against late upserts: eight full entries of deletions.
 TOMBSTONES = 4096
@@ -33,6 +33,7 @@ class ClusterState:
         last_ms: timestamp of the last readable entry.
         objects: what is neither node nor pod.
         neighbours: who is beside whom, as far as choices depend on it.
+        capacity: resource to amount over all nodes; holdings: namespace to what its placed pods take, with `pods`.
         epoch: number of the last resync that was started; resync_id: its id while it runs, else "".
         tickets: places in the queue given so far.
         helped: whether something happened since the last look that can make an unschedulable pod fit.
@@ -55,11 +56,14 @@ class ClusterState:
         self.queue = PendingQueue()
         self.classes = PodClasses()
         self.resource_names: dict[str, int] = {}
+        self.capacity: dict[str, int] = {}
+        self.holdings: dict[str, dict[str, int]] = {}
         self.last_ms = 0
         self.epoch = 0
         self.resync_id = ""
         self.tickets = 0
         self.helped = False
+        self._stakes: dict[str, int] | None = None
         self.changed_nodes: dict[str, None] = {}
         self.changed_usage: dict[str, None] = {}
         self._dirty_nodes: dict[str, None] = {}
@@ -102,12 +106,13 @@ class ClusterState:
         self.changed_nodes[record.name] = None
 
     def _count_resources(self, record: NodeRecord, step: int) -> None:
-        for resource in record.capacity:
+        for resource, amount in record.capacity.items():
             count = self.resource_names.get(resource, 0) + step
             if count:
                 self.resource_names[resource] = count
+                self.capacity[resource] = self.capacity.get(resource, 0) + step * amount
             else:
-                del self.resource_names[resource]
+                del self.resource_names[resource], self.capacity[resource]
 
     # --- pods
 
@@ -134,6 +139,9 @@ class ClusterState:
 
     def set_demand(self, record: PodRecord, demand: Demand) -> None:
         """Changes what a pod takes, also while it takes it."""
+        if record.state in TAKES_CAPACITY:
+            self._hold(record, -1)
+            self._hold(record, 1, demand)
         known = self.nodes.get(record.node) if record.state in TAKES_CAPACITY else None
         if known is not None and demand != record.demand:
             known.give_back(record.demand)
@@ -219,6 +227,7 @@ class ClusterState:
     def _settle(self, record: PodRecord, node: str, state: PodState, *, engine_knows: bool = False) -> None:
         record.state = state
         record.node = node
+        self._hold(record, 1)
         if state is PodState.ASSUMED:
             self.assumed[record.uid] = record
         self.pods_on.setdefault(node, {})[record.uid] = record
@@ -238,6 +247,7 @@ class ClusterState:
             self.queue.remove(record)
         elif record.state in TAKES_CAPACITY:
             self.assumed.pop(record.uid, None)
+            self._hold(record, -1)
             beside = self.pods_on[record.node]
             del beside[record.uid]
             if not beside:
@@ -261,6 +271,18 @@ class ClusterState:
             self.helped = True
         record.profile = profile
 
+    def _hold(self, record: PodRecord, step: int, demand: Demand | None = None) -> None:
+        """Counts for the tenant what a pod takes, or no longer."""
+        held = self.holdings.setdefault(record.namespace, {})
+        for resource, amount in (*(demand or record.demand).requests, (PODS, 1)):
+            left = held.get(resource, 0) + step * amount
+            if left:
+                held[resource] = left
+            else:
+                del held[resource]
+        if not held:
+            del self.holdings[record.namespace]
+
     # --- objects
 
     def put_object(self, record: ObjectRecord) -> None:
@@ -270,6 +292,7 @@ class ClusterState:
         self._dirty_objects[record.key] = None
         if before is None or before.digest != record.digest:
             self.neighbours.forget_surroundings()
+            self._stakes = None
             self.helped = True
 
     def remove_object(self, key: ObjectKey) -> None:
@@ -277,7 +300,14 @@ class ClusterState:
         if self.objects.pop(key, None) is not None:
             self._dirty_objects[key] = None
             self.neighbours.forget_surroundings()
+            self._stakes = None
             self.helped = True
+
+    def stakes(self) -> dict[str, int]:
+        """Namespace to stake, of the tenants that have one."""
+        if self._stakes is None:
+            self._stakes = {key[2]: r.value.stake for key, r in sorted(self.objects.items()) if key[0] == "Tenant"}
+        return self._stakes
 
     # --- deletions, time
 
