@@ -51,7 +51,7 @@ def nkey_secret(seed: str) -> Ed25519PrivateKey:
         data = base64.b32decode(seed + "=" * (-len(seed) % 8))
     except binascii.Error:
         data = b""
-    if len(data) != _SEED_BYTES or _crc(data[:-2]) != data[-2:] or not seed.startswith("SU"):
+    if len(data) != _SEED_BYTES or _encode(data[:-2]) != seed or not seed.startswith("SU"):
         raise ConfigurationError("expected the NKey seed of a user (SU...)", reason="nkey-seed")
     return Ed25519PrivateKey.from_private_bytes(data[2:-2])
 
