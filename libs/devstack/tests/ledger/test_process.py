@@ -82,6 +82,54 @@ async def test_pysui_splits_sends_reads_and_watches(
         assert chain.is_ok()
 
 
+async def test_pysui_pays_from_the_address_balance(
+    ledger_process: "LedgerProcess", tmp_path: Path, seed: bytes
+) -> None:
+    client, address = pysui_client(ledger_process, tmp_path / "pysui", seed)
+    await asyncio.to_thread(ledger_process.fund, address)
+    async with client:
+
+        async def run(transaction: Any, **options: Any) -> Any:
+            built = await transaction.build_and_sign(**options)
+            result = await client.execute(command=sui_commands.ExecuteTransaction(**built))
+            assert result.is_ok(), result.result_string
+            assert result.result_data.effects.status.success, result.result_data.effects.status.error
+            return result.result_data
+
+        async def balance() -> Any:
+            answer = await client.execute(command=sui_commands.GetAddressCoinBalance(owner=address))
+            return answer.result_data.balance
+
+        funding = await client.transaction()
+        coin = await funding.split_coin(coin=funding.gas, amounts=[5_000_000_000])
+        await funding.move_call(
+            target="0x2::coin::send_funds", arguments=[coin, address], type_arguments=["0x2::sui::SUI"]
+        )
+        # With nothing else in it pysui takes this for a gasless transfer, and fails on the answer about those.
+        await funding.move_call(target="0x2::address::length", arguments=[])
+        await run(funding)
+        before = await balance()
+        assert before.address_balance == 5_000_000_000
+        plain = await client.transaction()
+        await plain.move_call(target="0x2::address::length", arguments=[])
+        executed = await run(plain, use_account_for_gas=True)
+        assert executed.transaction.gas_payment.objects == []
+        after = await balance()
+        assert after.address_balance == before.address_balance - executed.effects.gas_used.computation_cost
+        assert after.coin_balance == before.coin_balance
+        withdrawn = await client.transaction()
+        taken = await withdrawn.coin_from_address_accumulator(amount=1_234)
+        await withdrawn.transfer_objects(transfers=[taken], recipient="0x" + "07" * 32)
+        await run(withdrawn, use_account_for_gas=True)
+        hybrid = await client.transaction()
+        part = await hybrid.split_coin(coin=hybrid.gas, amounts=[4_321])
+        await hybrid.transfer_objects(transfers=[part], recipient="0x" + "07" * 32)
+        await run(hybrid, use_account_for_gas=True)
+        coins = await client.execute(command=sui_commands.GetGas(owner="0x" + "07" * 32))
+        assert sorted(c.balance for c in coins.result_data.objects) == [1_234, 4_321]
+        assert (await balance()).coin_balance == before.coin_balance
+
+
 async def test_pysui_calls_our_package_and_is_told_where_it_aborts(
     ledger_process: "LedgerProcess", tmp_path: Path, seed: bytes
 ) -> None:
