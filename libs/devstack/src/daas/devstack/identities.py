@@ -78,8 +78,8 @@ def keep_nkey(path: Path) -> str:
 
 
 def keep_certificate(directory: Path, names: Sequence[str]) -> None:
-    """`ca.pem`, `server.pem` and `server.key` for a server with these DNS names and addresses; kept until they near their
-    end.
+    """`ca.pem`, `server.pem` and `server.key` for a server with these DNS names and addresses; kept until they
+    near their end.
 
     The CA's key is thrown away: nothing else can ever be issued under it.
     """
