@@ -49,7 +49,7 @@ async def exchange(
     try:
         async with http.request(
             "GET" if body is None else "POST",
-            server.url + path,
+            server.url.rstrip("/") + path,
             data=body,
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=timeout_ms / 1000),
