@@ -9,6 +9,7 @@ from daas.common.logs import get_logger
 from daas.common.messages import PlacementAnchored
 from daas.common.service import ServiceApp
 from daas.common.subjects import LOG_CLUSTER, PLACEMENT_ANCHORED, Service
+from daas.gateway.api.server import MonitorApi
 from daas.gateway.appender import AppenderMetrics, LogAppender
 from daas.gateway.binder import Binder, BinderMetrics
 from daas.gateway.binding import PodBinder
@@ -95,6 +96,14 @@ class Gateway:
             permit=self.leadership.permit,
         )
         self.webhooks = build_webhooks(app, settings, _now_ms)
+        self.api = MonitorApi(
+            app,
+            client,
+            self.cache,
+            lambda: self.watcher.complete,
+            host=settings.gateway_api_host,
+            port=settings.gateway_api_port,
+        )
 
     def register(self) -> None:
         """Subscriptions, tasks, checks and stops."""
@@ -102,6 +111,7 @@ class Gateway:
         app.on(PLACEMENT_ANCHORED, PlacementAnchored, in_flight=ANCHORED_IN_FLIGHT, ack_wait_s=ACK_WAIT_S)(
             self._on_anchored
         )
+        self.api.register()
         if self.webhooks is not None:
             self.webhooks.register()
         app.on_start(self.leadership.wait)

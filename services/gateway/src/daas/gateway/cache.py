@@ -98,6 +98,11 @@ class ClusterCache:
         else:
             self._pending.discard(uid)
 
+    def taken_on(self, node: str) -> tuple[Amounts, int]:
+        """What pods and reservations take on a node, and how many they are."""
+        taken = self._taken.get(node)
+        return (dict(taken.amounts), len(taken.pods)) if taken is not None else ({}, 0)
+
     def drop_pod(self, uid: str) -> bool:
         """A pod is gone; False where it was unknown."""
         pod = self.pods.pop(uid, None)

@@ -66,6 +66,10 @@ class GatewaySettings(ServiceSettings):
     gateway_lease_s: Annotated[float, Field(ge=1, le=300)] = Field(
         15.0, description="a Lease unchanged for so many seconds is taken over"
     )
+    gateway_api_host: str = Field("127.0.0.1", description="address of the monitors' API")
+    gateway_api_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="port of the monitors' API; 0: the system chooses"
+    )
     gateway_webhook_host: str = Field("127.0.0.1", description="address of the webhooks")
     gateway_webhook_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         0, description="port of the webhooks; 0: the system chooses"
