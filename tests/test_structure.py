@@ -21,6 +21,8 @@ LIBRARY_MAY_IMPORT = {
     "kube": set(),
     "etcd": set(),
     "seal": set(),
+    "identity": set(),
+    "policy": set(),
     "evidence": {"daas.attestation", "daas.placement", "daas.etcd"},
     "devstack": {"daas.attestation", "daas.ledger"},
 }
