@@ -1,12 +1,15 @@
 """The committed cluster, and what the verifiers are allowed to load."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 import pytest
 from placement_world import GENESIS, World, make_node, make_pod
 
+from daas.placement import allocation
 from daas.placement.allocation import Cluster, ClusterError, Running, cluster_of, cluster_of_snapshot
 from daas.placement.errors import SnapshotError
 
@@ -63,3 +66,20 @@ def test_a_verifier_loads_no_solver_and_nothing_of_the_engine_but_the_model(part
     for planning in ("planner", "program", "search", "filling", "view"):
         assert f"daas.placement.allocation.{planning}" not in names
     assert "daas.placement.balance.planner" not in names
+
+
+VERIFIERS = sorted(
+    module
+    for part in ("allocation", "balance")
+    for module in (Path(allocation.__file__).parent.parent / part).glob("*.py")
+    if module.stem not in {"planner", "program", "search", "filling", "view"}
+)
+
+
+@pytest.mark.parametrize("module", VERIFIERS, ids=lambda module: f"{module.parent.name}.{module.stem}")
+def test_a_verifier_computes_in_integers_only(module: Path) -> None:
+    for node in ast.walk(ast.parse(module.read_text())):
+        assert not isinstance(node, ast.Div), module
+        assert not (isinstance(node, ast.Constant) and isinstance(node.value, float)), module
+        assert not (isinstance(node, ast.Attribute) and node.attr.startswith("float")), module
+        assert not (isinstance(node, ast.Name) and node.id == "float"), module
