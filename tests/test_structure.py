@@ -21,7 +21,7 @@ LIBRARY_MAY_IMPORT = {
     "kube": set(),
     "etcd": set(),
     "seal": set(),
-    "identity": set(),
+    "identity": {"daas.seal"},
     "policy": set(),
     "evidence": {"daas.attestation", "daas.placement", "daas.etcd"},
     "devstack": {"daas.attestation", "daas.ledger"},
