@@ -124,7 +124,7 @@ def test_any_prices_that_are_not_negative_bound_every_allocation(cluster: Cluste
 @given(clusters(), st.integers(0, 3))
 def test_a_plan_verifies_and_its_gap_covers_what_is_missing_to_the_best(cluster: Cluster, rounds: int) -> None:
     outcome = plan(cluster, effort=Effort(rounds=rounds))
-    verdict = verify(cluster, outcome.certificate)
+    verdict = verify(cluster, Objective(), outcome.certificate)
     model = build_model(cluster, Objective())
     best = best_value(model)
     assert verdict.value <= best <= verdict.bound
@@ -201,7 +201,7 @@ def test_equal_slots_are_filled_with_a_gap_of_zero_and_only_then_called_optimal(
     nodes = [make_node(f"n{n}", allocatable={"pods": str(1 + n % 3)}, labels={"zone": "abc"[n % 3]}) for n in range(12)]
     pods = [make_pod(f"a{p}", nodeSelector={"zone": "a"}) for p in range(9)] + [make_pod(f"b{p}") for p in range(20)]
     cluster = Cluster.of(nodes, [], pods)
-    verdict = verify(cluster, plan(cluster).certificate)
+    verdict = verify(cluster, Objective(), plan(cluster).certificate)
     assert verdict.gap == verdict.gap_ppm == 0
     assert verdict.sentence().endswith("optimal")
 
@@ -275,7 +275,7 @@ def test_a_certificate_survives_its_encodings_and_speaks_of_one_cluster_only() -
     assert Certificate.unpack(certificate.pack()) == certificate
     other = Cluster.of(cluster.nodes[1:], cluster.running, cluster.pending)
     with pytest.raises(CertificateError, match="certificate-cluster"):
-        verify(other, certificate)
+        verify(other, Objective(), certificate)
 
 
 @settings(max_examples=150, deadline=None)
@@ -335,12 +335,12 @@ def test_an_integer_search_is_never_worse_than_its_start() -> None:
     found = dict(outcome.found)
     assert outcome.certificate.value == max(found.values())
     assert found["integer"] >= max(found["greedy"], found["dive"])
-    verify(cluster, outcome.certificate)
+    verify(cluster, Objective(), outcome.certificate)
 
 
 def test_nothing_pending_and_no_nodes_are_problems_too() -> None:
     for cluster in (Cluster.of([]), Cluster.of([make_node("n0")]), Cluster.of([], [], [make_pod("p")])):
-        verdict = verify(cluster, plan(cluster).certificate)
+        verdict = verify(cluster, Objective(), plan(cluster).certificate)
         assert (verdict.value, verdict.gap, verdict.optimal) == (0, 0, True)
 
 
@@ -351,3 +351,13 @@ def test_nothing_pending_and_no_nodes_are_problems_too() -> None:
 def test_efforts_and_objectives_out_of_range_are_refused(effort: Effort, objective: Objective) -> None:
     with pytest.raises(ClusterError, match="range"):
         plan(small_cluster(), objective, effort)
+
+
+def test_another_objective_than_the_expected_one_proves_nothing() -> None:
+    cluster = small_cluster()
+    worthless = Objective(per_pod=0, per_priority_rank=0, taint_toleration=0, node_affinity=0, least_allocated=0)
+    model = build_model(cluster, worthless)
+    empty = certify(model, np.zeros_like(model.limits), *solverless_prices(model))
+    assert verify(cluster, worthless, empty).optimal
+    with pytest.raises(CertificateError, match="certificate-objective"):
+        verify(cluster, Objective(), empty)

@@ -55,7 +55,8 @@ class ResourceClass(msgspec.Struct, frozen=True, kw_only=True, tag="resource"):
     Attributes:
         group: API group, empty for the core group.
         resource: plural name. subresource: `log`, `status` and so on, or empty.
-        namespace: empty for cluster-wide resources and for all namespaces at once.
+        namespace: empty for cluster-wide resources and for all namespaces at once. A policy that forbids by namespace
+            has to forbid this too: who may list everywhere may list there.
         seal_policy: the Seal policy that its Secrets are sealed under, if that is known.
     """
 
@@ -168,8 +169,10 @@ def _check_address(text: str, field: str) -> None:
 
 
 def _check_name(text: str | None, field: str, *, empty: bool) -> None:
-    if text is not None and (len(text) > MAX_NAME or not (text or empty) or not text.isprintable()):
-        raise RequestError(f"a name has at most {MAX_NAME} printable characters", reason="request-name", field=field)
+    if text is not None and (len(text) > MAX_NAME or not (text or empty) or not text.isprintable() or "/" in text):
+        raise RequestError(
+            f"a name has at most {MAX_NAME} printable characters and no slash", reason="request-name", field=field
+        )
 
 
 def _uid(kind: str, name: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Optimality: allocations of pending pods with a certificate of how far from the best they can be.
 
 Plan:    `plan(cluster, Objective(), Effort()).certificate`  (needs the solver, `highspy`)
-Verify:  `verify(cluster, certificate)`  (integers only; imports no solver and nothing of the engine but the model)
+Verify:  `verify(cluster, objective, certificate)`  (integers only; no solver, nothing of the engine but the model)
 """
 
 from typing import TYPE_CHECKING, Any

@@ -15,6 +15,7 @@ from daas.placement.allocation.certificate import MAX_PRICE, PRICE_SCALE, Certif
 from daas.placement.allocation.cluster import Cluster
 from daas.placement.allocation.errors import CertificateError, CertificateFormatError
 from daas.placement.allocation.model import AllocationModel, Ints, build_model
+from daas.placement.allocation.objective import Objective
 
 #: Factors are below 2^24 (limits, counts, free capacity) and 2^60 (reduced values), rows below 2^15 long: products of
 #: 24 with 20 bits, summed 2^15 times, stay below 2^59.
@@ -60,17 +61,18 @@ class Verdict(NamedTuple):
         return f"{said}: at most {self.gap} ({self.gap_ppm} ppm) below any other allocation"
 
 
-def verify(cluster: Cluster, certificate: Certificate) -> Verdict:
-    """Checks a certificate from nothing but the committed cluster.
+def verify(cluster: Cluster, objective: Objective, certificate: Certificate) -> Verdict:
+    """Checks a certificate from nothing but the committed cluster and the objective that the caller expects.
 
-    Whoever calls it compares `cluster.digest()` with the commitment they trust.
+    Whoever calls it compares `cluster.digest()` with the commitment they trust. The objective is theirs to say: with
+    one that values nothing, every allocation would be optimal.
 
     Raises:
         CertificateError: it claims what is not so; see `verify_against`.
         CertificateFormatError: its shape is not that of the cluster's model.
         ClusterError: the cluster or the objective is out of bounds.
     """
-    return verify_against(build_model(cluster, certificate.objective), certificate)
+    return verify_against(build_model(cluster, objective), certificate)
 
 
 def verify_against(model: AllocationModel, certificate: Certificate) -> Verdict:
