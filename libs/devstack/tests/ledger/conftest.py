@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
 from base64 import b64decode
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +131,8 @@ class Account:
         message = hashlib.blake2b(bytes(3) + data, digest_size=32).digest()
         return b"\x00" + self.key.sign(message) + self.public_key
 
-    def run(self, inputs: Sequence[bytes], commands: Sequence[bytes], gas: Object, **options: int) -> Any:
-        data = self.data(inputs, commands, [gas], **options)
+    def run(self, inputs: Sequence[bytes], commands: Sequence[bytes], gas: Object, budget: int = 500_000_000) -> Any:
+        data = self.data(inputs, commands, [gas], budget)
         return proto.ExecutedTransaction.parse(self.ledger.execute(data, [self.sign(data)]))
 
 

@@ -59,7 +59,6 @@ def check(state: Path, printed: list[Printed]) -> None:
         assert 0 <= executed - len(printed) <= KILLS  # a kill between the commit and the print leaves one unprinted
         sent = store.owned(RECIPIENT, "address", b"", TRANSACTIONS + 1)
         assert sorted(coin.balance or 0 for coin in sent) == list(range(1, executed + 1))
-        spent = 0
         for data, signature, digest in printed:
             record = store.executed(transaction_digest(data))
             assert record is not None
@@ -74,7 +73,7 @@ def check(state: Path, printed: list[Printed]) -> None:
             assert previous.digest in checkpoint.summary
             assert store.executed(checkpoint.transaction_digest) is not None
             previous = checkpoint
-        left = [held for held in store.owned(sender_of(printed), "address", b"", 2)]
+        left = store.owned(sender_of(printed), "address", b"", 2)
         spent = FUNDS_MIST - sum(coin.balance or 0 for coin in (*sent, *left))
         first_rebate = 988_000 - 988_000 * 9_900 // 10_000
         assert spent == executed * (1_000_000 + 988_000 + first_rebate)

@@ -109,7 +109,9 @@ def test_gas_from_the_balance_needs_a_window_of_validity(account: "Account") -> 
         execute(account, [], call_, chain=bytes(32))
 
 
-def test_equal_transactions_are_told_apart_by_their_nonce_and_repeated_bytes_are_not_charged(account: "Account") -> None:
+def test_equal_transactions_are_told_apart_by_their_nonce_and_repeated_bytes_are_not_charged(
+    account: "Account",
+) -> None:
     fund(account, 50_000_000)
     call_ = [account.call(SUI, "address::length")]
     first, again, other = (execute(account, [], call_, nonce) for nonce in (1, 1, 2))
@@ -120,7 +122,9 @@ def test_equal_transactions_are_told_apart_by_their_nonce_and_repeated_bytes_are
 
 def test_the_gas_coin_can_not_be_used_where_there_is_none(account: "Account") -> None:
     fund(account, 50_000_000)
-    executed = execute(account, [account.pure((5).to_bytes(8, "little"))], [account.split(account.GAS, account.input(0))])
+    executed = execute(
+        account, [account.pure((5).to_bytes(8, "little"))], [account.split(account.GAS, account.input(0))]
+    )
     assert executed.effects.status.error.kind.name == "COMMAND_ARGUMENT_ERROR"
 
 

@@ -243,7 +243,7 @@ async def test_packages_show_their_structs_functions_and_versions(world: World) 
     assert all(module.contents for module in package.modules)
     registry = next(d for d in modules["registry"].datatypes if d.name == "Registry")
     assert {ability.name for ability in registry.abilities} == {"KEY"}
-    assert [f.name for f in registry.fields][0] == "id"
+    assert registry.fields[0].name == "id"
     one = await world.packages.get_datatype(
         proto.GetDatatypeRequest(package_id=world.ledger.package, module_name="registry", name="Registry")
     )

@@ -1,4 +1,4 @@
-"""Genuine Nitro attestation documents are loaded as on Sui, at the time when they were made, and altered ones refused."""
+"""Genuine Nitro attestation documents are loaded as on Sui, at the time of their making, and altered ones refused."""
 
 import base64
 import json
@@ -22,7 +22,8 @@ DAY_MS = 24 * 3_600 * 1_000
 LOAD = FUNCTIONS[SUI, "nitro_attestation", "load_nitro_attestation"]
 
 pytestmark = pytest.mark.skipif(
-    not (VECTORS / "vectors.json").exists(), reason=f"no Nitro vectors in {VECTORS}: DAAS_NITRO_VECTORS names another place"
+    not (VECTORS / "vectors.json").exists(),
+    reason=f"no Nitro vectors in {VECTORS}: DAAS_NITRO_VECTORS names another place",
 )
 
 

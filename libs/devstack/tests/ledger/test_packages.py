@@ -153,7 +153,9 @@ def test_a_shared_object_is_shared_again_or_deleted_but_never_given_away(
         after = ledger.object(object_id)
         assert after is not None
         assert after.owner == Owner("shared", shared_version=3)
-        destroyed = account.run([shared], [account.call(SUI, "bag::destroy_empty", account.input(0))], account.coins()[0])
+        destroyed = account.run(
+            [shared], [account.call(SUI, "bag::destroy_empty", account.input(0))], account.coins()[0]
+        )
         assert destroyed.effects.status.success
         assert ledger.object(object_id) is None
 

@@ -131,9 +131,10 @@ def test_the_comparison_notices_a_wrong_value() -> None:
     generator = Generator(1)
     generator.arithmetic(functions=1, calls=1)
     files = {"Move.toml": MANIFEST, "sources/fuzz.move": generator.programs.source()}
+    arguments = ", ".join(text for text, _ in generator.programs.calls[0].arguments)
     tests = (
         "#[test_only]\nmodule fuzz::expectations {\n    use fuzz::programs;\n    #[test]\n    fun wrong() {\n"
-        f"        let out = programs::arithmetic_0({', '.join(text for text, _ in generator.programs.calls[0].arguments)});\n"
+        f"        let out = programs::arithmetic_0({arguments});\n"
         '        assert!(out[0] == x"ffffff", 0);\n    }\n}\n'
     )
     assert not real_machine({**files, "tests/expectations.move": tests}, test=True)["passed"]

@@ -1,6 +1,7 @@
-"""Executes transfers on a ledger's state, one after the other, and prints each one's bytes, signature and record's hash.
+"""Executes transfers on a ledger's state, one after the other, and prints what it did.
 
-`python spend_without_end.py STATE KEY_HEX COUNT`: runs until COUNT transfers are in the ledger, or until it is killed.
+`python spend_without_end.py STATE KEY_HEX COUNT` prints a line for each transfer: its bytes, its signature and the hash
+of its record, until COUNT transfers are in the ledger or the process is killed.
 """
 
 import hashlib

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from daas.devstack.ledger.effects import GasUsed, hash_named
+from daas.devstack.ledger.effects import GasUsed
+from daas.devstack.ledger.effects_bcs import hash_named
 from daas.devstack.ledger.encoding import uleb
 from daas.devstack.ledger.store import Checkpoint
 

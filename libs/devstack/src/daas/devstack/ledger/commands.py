@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-import msgspec
-
 from daas.devstack.ledger.encoding import Value
 from daas.devstack.ledger.errors import BytecodeError, ExecutionFailedError, LedgerError, argument_error
 from daas.devstack.ledger.execution import Execution
@@ -15,6 +13,7 @@ from daas.devstack.ledger.natives.registry import COPY, DROP, KEY, STORE, Native
 from daas.devstack.ledger.objects import Object, Owner
 from daas.devstack.ledger.packages import Publisher
 from daas.devstack.ledger.program import Function, Package
+from daas.devstack.ledger.slots import PureSlot, ReceivingSlot, Slot, is_pure, withdrawal_of
 from daas.devstack.ledger.transaction_data import (
     Argument,
     Command,
@@ -23,7 +22,6 @@ from daas.devstack.ledger.transaction_data import (
     MakeMoveVec,
     MergeCoins,
     MoveCall,
-    Publish,
     Pure,
     ReceivingInput,
     SharedInput,
@@ -35,8 +33,6 @@ from daas.devstack.ledger.transaction_data import (
 )
 from daas.devstack.ledger.type_tags import (
     COIN_KEY,
-    GAS_COIN,
-    STD,
     SUI,
     TX_CONTEXT,
     Datatype,
@@ -52,8 +48,6 @@ UPGRADE_CAP: Final = Datatype(SUI, "package", "UpgradeCap")
 UPGRADE_TICKET: Final = Datatype(SUI, "package", "UpgradeTicket")
 UPGRADE_RECEIPT: Final = Datatype(SUI, "package", "UpgradeReceipt")
 RECEIVING_KEY: Final = (SUI, "transfer", "Receiving")
-_OPTION: Final = (STD, "option", "Option")
-_PURE_STRUCTS: Final = frozenset({(STD, "string", "String"), (STD, "ascii", "String"), (SUI, "object", "ID")})
 # Only the module that defines a type may use these on it: a transaction can't.
 _PRIVATE_GENERICS: Final = frozenset(
     {
@@ -65,33 +59,6 @@ _PRIVATE_GENERICS: Final = frozenset(
     }
 )
 
-class Slot:
-    """A value that commands can use: an input object, a result, or the gas coin."""
-
-    __slots__ = ("by_value", "cell", "moved", "type", "writable")
-
-    def __init__(self, cell: list[Value], type_: Type, *, writable: bool = True, by_value: bool = True) -> None:
-        self.cell = cell
-        self.type = type_
-        self.writable = writable
-        self.by_value = by_value
-        self.moved = False
-
-
-class PureSlot(msgspec.Struct):
-    """Bytes that take the type of the parameter they are used for."""
-
-    data: bytes
-    cells: dict[Type, Slot]
-
-
-class ReceivingSlot(msgspec.Struct):
-    """An object to be received, which takes the type of the parameter it is used for."""
-
-    object_id: bytes
-    version: int
-    cell: Slot | None = None
-
 
 class CommandRunner:
     """Runs the commands of one transaction in order."""
@@ -101,9 +68,10 @@ class CommandRunner:
         execution: Execution,
         transaction: Transaction,
         objects: Mapping[bytes, Object],
-        gas: Slot | None,
-        gas_is_reserved: bool,
         publisher: Publisher,
+        *,
+        gas: Slot | None,
+        gas_is_reserved: bool = False,
     ) -> None:
         self.execution = execution
         self.program = execution.program
@@ -223,7 +191,7 @@ class CommandRunner:
         return slot
 
     def _pure(self, index: int, data: bytes, type_: Type) -> Value:
-        if not _is_pure(type_):
+        if not is_pure(type_):
             raise argument_error(
                 index, "INVALID_USAGE_OF_PURE_ARGUMENT", f"{format_type(type_)} can't be given as bytes"
             )
@@ -376,7 +344,12 @@ class CommandRunner:
         if package_id[0] != command.package:
             raise ExecutionFailedError("PACKAGE_UPGRADE_ERROR", "the ticket is for another package")
         package = self._publisher.upgrade(
-            command.modules, command.dependencies, command.package, policy, bytes(digest), self.execution
+            command.modules,
+            command.dependencies,
+            package_id=command.package,
+            policy=policy,
+            ticket_digest=bytes(digest),
+            execution=self.execution,
         )
         self.packages.append(package)
         return [Slot([[cap, [package.id]]], UPGRADE_RECEIPT)]
@@ -388,22 +361,3 @@ class CommandRunner:
                     raise BytecodeError(f"{module}::init takes a one-time witness, which is not supported")
                 self.execution.calling = (address, module)
                 call(self.execution, function, (), [Ref([None], 0)])
-
-
-def withdrawal_of(coin_type: Type) -> Datatype:
-    """The type of a claim on an address balance of this coin."""
-    balance = Datatype(SUI, "balance", "Balance", (coin_type,))
-    return Datatype(SUI, "funds_accumulator", "Withdrawal", (balance,))
-
-
-def _is_pure(type_: Type) -> bool:
-    if isinstance(type_, str):
-        return type_ != "signer"
-    if isinstance(type_, Vector):
-        return _is_pure(type_.element)
-    if isinstance(type_, Datatype):
-        return type_.key in _PURE_STRUCTS or (type_.key == _OPTION and _is_pure(type_.arguments[0]))
-    return False
-
-
-__all__ = ["GAS_COIN", "CommandRunner", "Slot"]

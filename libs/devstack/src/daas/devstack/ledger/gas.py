@@ -1,4 +1,4 @@
-"""Gas by Sui's published schedule: instructions, stack, memory and native costs become units, units are rounded and priced.
+"""Gas by Sui's published schedule: what runs is counted in units, what is stored in bytes, both are priced.
 
 The numbers are those of protocol 105 (gas model 11, cost schedule 5). Everything is counted in internal units, 1,000 to
 a gas unit: an instruction, a push and a byte of memory cost one each, and more beyond the tiers. What is approximated

@@ -81,7 +81,7 @@ def run(
     """Run a function of a published module."""
     execution.depth += 1
     if execution.depth > CALL_DEPTH_MAX:
-        raise _failed("CALL_STACK_OVERFLOW", function, 0, execution.meter, 0, 0)
+        raise _failed("CALL_STACK_OVERFLOW", function, 0, execution.meter, (0, 0))
     local: list[Value] = [*arguments, *([None] * function.local_count)]
     stack: list[Value] = []
     push, pop = stack.append, stack.pop
@@ -176,13 +176,13 @@ def run(
             push(pop() and right)
         elif op in _CASTS:
             if stack[-1] > operand:
-                raise _failed("ARITHMETIC_ERROR", function, position - 1, meter, steps, charges)
+                raise _failed("ARITHMETIC_ERROR", function, position - 1, meter, (steps, charges))
         elif op == _VEC_LEN:
             push(len(pop().get()))
         elif op == _VEC_BORROW:
             index, vector = pop(), pop().get()
             if index >= len(vector):
-                raise _failed(_OUT_OF_BOUNDS, function, position - 1, meter, steps, charges)
+                raise _failed(_OUT_OF_BOUNDS, function, position - 1, meter, (steps, charges))
             push(Ref(vector, index))
         elif op == _VEC_PUSH:
             item = pop()
@@ -190,7 +190,7 @@ def run(
         elif op == _VEC_POP:
             vector = pop().get()
             if not vector:
-                raise _failed(_POP_EMPTY, function, position - 1, meter, steps, charges)
+                raise _failed(_POP_EMPTY, function, position - 1, meter, (steps, charges))
             push(vector.pop())
         elif op == _VEC_PACK:
             element, count = operand
@@ -200,18 +200,18 @@ def run(
         elif op == _VEC_UNPACK:
             vector = pop()
             if len(vector) != operand[1]:
-                raise _failed(_UNPACK_MISMATCH, function, position - 1, meter, steps, charges)
+                raise _failed(_UNPACK_MISMATCH, function, position - 1, meter, (steps, charges))
             stack.extend(vector)
         elif op == _VEC_SWAP:
             second, first, vector = pop(), pop(), pop().get()
             if max(first, second) >= len(vector):
-                raise _failed(_OUT_OF_BOUNDS, function, position - 1, meter, steps, charges)
+                raise _failed(_OUT_OF_BOUNDS, function, position - 1, meter, (steps, charges))
             vector[first], vector[second] = vector[second], vector[first]
         elif op not in _IGNORED:
             right, left = pop(), pop()
             result = arithmetic(op, left, right, operand)
             if result is None:
-                raise _failed("ARITHMETIC_ERROR", function, position - 1, meter, steps, charges)
+                raise _failed("ARITHMETIC_ERROR", function, position - 1, meter, (steps, charges))
             push(result)
 
 
@@ -266,7 +266,7 @@ def _location(function: Function, position: int) -> MoveLocation:
 
 
 def _failed(
-    status: str, function: Function, position: int, meter: Meter, steps: int, charges: int
+    status: str, function: Function, position: int, meter: Meter, used: tuple[int, int]
 ) -> ExecutionFailedError:
-    meter.step(steps, charges)
+    meter.step(*used)
     return RuntimeFailedError(status, _location(function, position))

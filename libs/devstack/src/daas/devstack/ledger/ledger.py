@@ -13,7 +13,7 @@ import msgspec
 from daas.devstack.ledger.admission import Admission, Admitted
 from daas.devstack.ledger.checkpoints import EPOCH, next_checkpoint
 from daas.devstack.ledger.clock import LedgerClock
-from daas.devstack.ledger.commands import CommandRunner, Slot
+from daas.devstack.ledger.commands import CommandRunner
 from daas.devstack.ledger.effects import Change, Effects, GasUsed, Payment, settle
 from daas.devstack.ledger.errors import ExecutionFailedError, LedgerError
 from daas.devstack.ledger.execution import Execution
@@ -33,6 +33,7 @@ from daas.devstack.ledger.packages import Publisher
 from daas.devstack.ledger.program import Package, Program
 from daas.devstack.ledger.records import effects_message, executed_message
 from daas.devstack.ledger.signatures import verify_signatures
+from daas.devstack.ledger.slots import Slot
 from daas.devstack.ledger.store import Checkpoint, Commit, Store
 from daas.devstack.ledger.transaction_data import (
     MoveCall,
@@ -164,12 +165,15 @@ class Ledger:
         if not transaction.payment:
             coin = _coin(hashlib.blake2b(digest, digest_size=32).digest(), 1, transaction.payer, SIMULATED_BALANCE)
             imaginary.append(coin)
-        effects, runner = self._run(
-            transaction, digest, self._admission.admit(transaction, imaginary, checked=checked)
-        )
+        effects, runner = self._run(transaction, digest, self._admission.admit(transaction, imaginary, checked=checked))
         encoded, _ = effects_message(effects, EPOCH)
         executed = executed_message(
-            effects, encoded, transaction=None, signatures=(), checkpoint=None, timestamp_ms=self.clock.now_ms(),
+            effects,
+            encoded,
+            transaction=None,
+            signatures=(),
+            checkpoint=None,
+            timestamp_ms=self.clock.now_ms(),
             program=self.program,
         )
         return Simulation(executed, _outputs(runner) if effects.error is None else ())
@@ -231,7 +235,9 @@ class Ledger:
         try:
             meter.charge(READ_INTERNAL_PER_BYTE * self._bytes_read(transaction, admitted))
             gas = _gas_slot(payment, transaction.budget)
-            runner = CommandRunner(execution, transaction, inputs, gas, payment.reserved > 0, self._publisher)
+            runner = CommandRunner(
+                execution, transaction, inputs, self._publisher, gas=gas, gas_is_reserved=payment.reserved > 0
+            )
             runner.run()
             meter.check()
             effects = settle(execution, runner, transaction, inputs, payment, error=None)
@@ -267,15 +273,18 @@ class Ledger:
         )  # fmt: skip
         encoded, _ = effects_message(effects, EPOCH)
         executed = executed_message(
-            effects, encoded, transaction=None, signatures=(), checkpoint=0, timestamp_ms=checkpoint.timestamp_ms,
+            effects,
+            encoded,
+            transaction=None,
+            signatures=(),
+            checkpoint=0,
+            timestamp_ms=checkpoint.timestamp_ms,
             program=self.program,
         )
         self.store.commit(Commit(checkpoint, digest, executed, facts_of(None, effects)))
         return checkpoint
 
-    def _commit(
-        self, checkpoint: Checkpoint, digest: bytes, executed: bytes, effects: Effects, facts: Facts
-    ) -> None:
+    def _commit(self, checkpoint: Checkpoint, digest: bytes, executed: bytes, effects: Effects, facts: Facts) -> None:
         self.store.commit(
             Commit(
                 checkpoint,
@@ -332,4 +341,3 @@ def _outputs(runner: CommandRunner | None) -> tuple[tuple[tuple[str, bytes], ...
     if runner is None:
         return ()
     return tuple(tuple(runner.output(slot) for slot in results) for results in runner.results)
-

@@ -49,12 +49,15 @@ class Publisher:
         """The first version of a package, loaded into the execution's program."""
         digest = self._digest(modules, dependencies)
         package_id = _package_id(execution)
-        return self._load(execution, modules, package_id, package_id, 1, digest, {})
+        return self._load(
+            execution, modules, package_id=package_id, original=package_id, version=1, digest=digest, known={}
+        )
 
     def upgrade(
         self,
         modules: Sequence[bytes],
         dependencies: Sequence[bytes],
+        *,
         package_id: bytes,
         policy: int,
         ticket_digest: bytes,
@@ -79,11 +82,11 @@ class Publisher:
         return self._load(
             execution,
             modules,
-            _package_id(execution),
-            before.original,
-            before.version + 1,
-            digest,
-            before.origin_map(),
+            package_id=_package_id(execution),
+            original=before.original,
+            version=before.version + 1,
+            digest=digest,
+            known=before.origin_map(),
         )
 
     def _digest(self, modules: Sequence[bytes], dependencies: Sequence[bytes]) -> bytes:
@@ -102,6 +105,7 @@ class Publisher:
         self,
         execution: Execution,
         codes: Sequence[bytes],
+        *,
         package_id: bytes,
         original: bytes,
         version: int,
@@ -117,9 +121,7 @@ class Publisher:
             for struct in module.structs
         )
         size = package_size(modules, [module.name for module in read], origins)
-        package = Package(
-            package_id, version, digest, modules, execution.digest, original, origins, storage_mist(size)
-        )
+        package = Package(package_id, version, digest, modules, execution.digest, original, origins, storage_mist(size))
         execution.program.load(package)
         return package
 

@@ -7,19 +7,12 @@ from typing import Any
 
 import pysui.sui.sui_grpc.suimsgs.sui.rpc.v2 as proto
 
-from daas.devstack.ledger.effects import (
-    ARGUMENT_KINDS,
-    FAILURE_KINDS,
-    Change,
-    Effects,
-    effects_bcs,
-    events_digest,
-    hash_named,
-)
+from daas.devstack.ledger.effects import Change, Effects
+from daas.devstack.ledger.effects_bcs import ARGUMENT_KINDS, FAILURE_KINDS, effects_bcs, events_digest, hash_named
 from daas.devstack.ledger.errors import ExecutionFailedError, MoveAbortError, MoveLocation
 from daas.devstack.ledger.execution import Event
-from daas.devstack.ledger.objects import Object, Owner
 from daas.devstack.ledger.funds import accumulator_id, balance_of
+from daas.devstack.ledger.objects import Object, Owner
 from daas.devstack.ledger.program import Package, Program
 from daas.devstack.ledger.rendering import rendered
 from daas.devstack.ledger.store import Checkpoint

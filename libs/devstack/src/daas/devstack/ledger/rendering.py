@@ -61,7 +61,9 @@ def json_message(value: Any) -> bytes:
         return delimited(3, value.encode())
     if isinstance(value, list):
         return delimited(6, b"".join(delimited(1, json_message(item)) for item in value))
-    fields = [delimited(1, delimited(1, key.encode()) + delimited(2, json_message(item))) for key, item in value.items()]
+    fields = [
+        delimited(1, delimited(1, key.encode()) + delimited(2, json_message(item))) for key, item in value.items()
+    ]
     return b"\x2a" + varint(sum(map(len, fields))) + b"".join(fields)
 
 

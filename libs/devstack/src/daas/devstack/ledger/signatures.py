@@ -72,13 +72,13 @@ def signer_of(signature: bytes, intent_message: bytes) -> bytes:
 
 
 def _verify(flag: int, public_key: bytes, signature: bytes, message: bytes) -> None:
+    if flag == SECP256K1_FLAG and int.from_bytes(signature[32:], "big") > _SECP256K1_ORDER // 2:
+        raise _refused("Signature is not valid for this transaction: it is the second form of one")
     try:
         if flag == ED25519_FLAG:
             Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
             return
         r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-        if flag == SECP256K1_FLAG and s > _SECP256K1_ORDER // 2:  # a second form of the same signature
-            raise InvalidSignature
         key = ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[flag], public_key)
         key.verify(encode_dss_signature(r, s), message, ec.ECDSA(SHA256()))
     except (InvalidSignature, ValueError):

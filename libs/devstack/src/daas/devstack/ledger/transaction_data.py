@@ -17,7 +17,6 @@ COMMANDS_MAX: Final = 1_024
 ARGUMENTS_MAX: Final = 512
 INPUTS_MAX: Final = 2_048
 GAS_OBJECTS_MAX: Final = 256
-WITHDRAWALS_MAX: Final = 10  # protocol parameter max_withdraws... per transaction
 _DIGEST_LENGTH: Final = 32
 _EPOCH, _VALID_DURING = 1, 2
 
@@ -244,11 +243,11 @@ def _transaction(cursor: Cursor) -> Transaction:
 
 
 def _valid_during(cursor: Cursor) -> ValidDuring:
-    bounds = [cursor.integer(8) if cursor.boolean() else None for _ in range(4)]
+    first, last, earliest, latest = (cursor.integer(8) if cursor.boolean() else None for _ in range(4))
     chain = cursor.blob()
     if len(chain) != _DIGEST_LENGTH:
         raise TransactionRefusedError(f"expected a chain identifier of 32 bytes, got {len(chain)}")
-    return ValidDuring(*bounds, chain, cursor.integer(4))
+    return ValidDuring(first, last, earliest, latest, chain, cursor.integer(4))
 
 
 def _object_ref(cursor: Cursor) -> ObjectRef:

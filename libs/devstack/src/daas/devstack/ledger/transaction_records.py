@@ -145,9 +145,7 @@ def _command(command: Command) -> bytes:
         )
         return build(proto.Command, move_call=call)
     if isinstance(command, TransferObjects):
-        transfer = build(
-            proto.TransferObjects, objects=_arguments(command.objects), address=_argument(command.address)
-        )
+        transfer = build(proto.TransferObjects, objects=_arguments(command.objects), address=_argument(command.address))
         return build(proto.Command, transfer_objects=transfer)
     if isinstance(command, SplitCoins):
         split = build(proto.SplitCoins, coin=_argument(command.coin), amounts=_arguments(command.amounts))

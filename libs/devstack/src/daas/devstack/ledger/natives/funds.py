@@ -80,5 +80,3 @@ def _join(_execution: Execution, _types: Types, withdrawal: Ref, other: Any) -> 
     if U256_MAX - held[1] < other[1]:
         raise AbortError(OVERFLOW)
     held[1] += other[1]
-
-

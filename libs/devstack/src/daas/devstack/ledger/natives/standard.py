@@ -73,6 +73,10 @@ def _peel_address(_execution: Execution, _types: Types, reader: Ref) -> bytes:
 
 @sui_bcs.function("public fun peel_bool(&mut BCS): bool")
 def _peel_bool(_execution: Execution, _types: Types, reader: Ref) -> bool:
+    return _bool_of(reader)
+
+
+def _bool_of(reader: Ref) -> bool:
     (byte,) = _take(reader, 1)
     if byte > 1:
         raise AbortError(NOT_BOOL)
@@ -85,7 +89,7 @@ def _length_of(reader: Ref) -> int:
     for _ in range(5):
         if not data:
             raise NativeFailureError("VECTOR_OPERATION_ERROR with sub-status 2", "bcs::peel_vec_length")
-        byte = data.pop()
+        byte: int = data.pop()
         total |= (byte & 0x7F) << shift
         if not byte & 0x80:
             return total
@@ -110,7 +114,7 @@ def _peel_vec_vec_u8(_execution: Execution, _types: Types, reader: Ref) -> list[
 
 def _peel(kind: str) -> Callable[[Ref], Any]:
     if kind == "bool":
-        return lambda reader: _peel_bool(None, (), reader)  # type: ignore[arg-type]  # the execution is not looked at
+        return _bool_of
     if kind == "address":
         return lambda reader: _take(reader, 32)
     length = INTEGER_BITS[kind] // 8
@@ -131,8 +135,8 @@ def _peel_option(kind: str) -> None:
     peel = _peel(kind)
 
     @sui_bcs.function(f"public fun peel_option_{kind}(&mut BCS): 0x1::option::Option<{kind}>")
-    def option_of(execution: Execution, _types: Types, reader: Ref) -> Any:
-        return some(kind, peel(reader)) if _peel_bool(execution, (), reader) else [_empty(kind)]
+    def option_of(_execution: Execution, _types: Types, reader: Ref) -> Any:
+        return some(kind, peel(reader)) if _bool_of(reader) else [_empty(kind)]
 
     del option_of
 

@@ -13,7 +13,15 @@ from daas.devstack.ledger.ledger import Ledger
 from daas.devstack.ledger.rpc.base import Streaming, mask_for
 from daas.devstack.ledger.rpc.items import Item, Items
 from daas.devstack.ledger.rpc.ledger_service import LedgerService
-from daas.devstack.ledger.rpc.positions import ITEM_LIMIT, LAST_EVENT, SCAN_LIMIT, Interval, Position, interval_of, watermark
+from daas.devstack.ledger.rpc.positions import (
+    ITEM_LIMIT,
+    LAST_EVENT,
+    SCAN_LIMIT,
+    Interval,
+    Position,
+    interval_of,
+    watermark,
+)
 from daas.devstack.ledger.wire import Mask, build, prune
 
 SCAN_CHECKPOINTS_MAX: Final = 10_000

@@ -1,4 +1,4 @@
-"""`SubscriptionService`: checkpoints, transactions and events from now on, filtered, with cursors for List* to resume."""
+"""`SubscriptionService`: checkpoints, transactions and events from now on, filtered, with cursors to resume from."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ class Subscriptions:
         request = await stream.recv_message()
         wanted = transaction_filter(request.filter)
         mask = mask_for(proto.ExecutedTransaction, request, ("digest",))
-        await self._follow(
-            stream, lambda n: _frames("transaction", mask, n, list(self.items.transactions(n, wanted)))
-        )
+        await self._follow(stream, lambda n: _frames("transaction", mask, n, list(self.items.transactions(n, wanted))))
 
     async def _events(self, stream: Any) -> None:
         request = await stream.recv_message()
