@@ -6,6 +6,9 @@ records' leaf hashes in the order of their names. So the root depends on what is
 """
 
 from collections.abc import Iterable, Mapping
+from enum import IntEnum
+
+import msgspec
 
 from daas.common import merkle
 
@@ -14,6 +17,59 @@ NODE_BUCKETS = 1024
 POD_BUCKETS = 4096
 TOMBSTONE_BUCKETS = 256
 OBJECT_BUCKETS = 256
+
+
+class Part(IntEnum):
+    """The leaves of the state root, in order."""
+
+    COUNTERS = 0
+    NODES = 1
+    PODS = 2
+    TOMBSTONES = 3
+    OBJECTS = 4
+
+
+_BUCKETS = {
+    Part.NODES: NODE_BUCKETS,
+    Part.PODS: POD_BUCKETS,
+    Part.TOMBSTONES: TOMBSTONE_BUCKETS,
+    Part.OBJECTS: OBJECT_BUCKETS,
+}
+
+
+class Opening(msgspec.Struct, frozen=True, kw_only=True):
+    """The way from a record's leaf to a state root.
+
+    Attributes:
+        bucket: leaf hashes of all records in the bucket, by name; position: which of them it is.
+        path: siblings from the bucket up to the tree's root.
+        parts: siblings from there to the state root.
+    """
+
+    bucket: tuple[bytes, ...]
+    position: int
+    path: tuple[bytes, ...]
+    parts: tuple[bytes, ...]
+
+
+def bucket_of(name: str, buckets: int) -> int:
+    """The bucket that a record stands in."""
+    return int.from_bytes(merkle.digest(name.encode())[:2], "little") & (buckets - 1)
+
+
+def opened(root: bytes, part: Part, name: str, leaf: bytes, opening: Opening) -> bool:
+    """Whether the record of this name has these leaf bytes in the state under `root`."""
+    buckets = _BUCKETS[part]
+    if not 0 <= opening.position < len(opening.bucket):
+        return False
+    if opening.bucket[opening.position] != merkle.leaf_hash(leaf) or len(opening.path) != buckets.bit_length() - 1:
+        return False
+    index = bucket_of(name, buckets)
+    level = merkle.leaf_hash(b"".join(opening.bucket))
+    for sibling in opening.path:
+        level = merkle.node_hash(sibling, level) if index & 1 else merkle.node_hash(level, sibling)
+        index >>= 1
+    return merkle.verify(root, level, part, len(Part), opening.parts)
 
 
 class BucketTree:
@@ -39,11 +95,25 @@ class BucketTree:
         """32 bytes."""
         return self._levels[-1][0]
 
+    def open(self, name: str) -> tuple[tuple[bytes, ...], int, tuple[bytes, ...]]:
+        """(the bucket's leaf hashes, the name's place among them, siblings up to the root).
+
+        Raises:
+            KeyError: there is no such name.
+        """
+        index = bucket_of(name, self._mask + 1)
+        bucket = self._buckets.get(index, {})
+        names = sorted(bucket)
+        if name not in bucket:
+            raise KeyError(name)
+        path = tuple(level[(index >> depth) ^ 1] for depth, level in enumerate(self._levels[:-1]))
+        return tuple(bucket[other] for other in names), names.index(name), path
+
     def update(self, changes: Mapping[str, bytes | None]) -> None:
         """Sets the leaf bytes of some names; None takes a name out."""
         touched: set[int] = set()
         for name, leaf in changes.items():
-            index = int.from_bytes(merkle.digest(name.encode())[:2], "little") & self._mask
+            index = bucket_of(name, self._mask + 1)
             bucket = self._buckets.setdefault(index, {})
             touched.add(index)
             if leaf is None:

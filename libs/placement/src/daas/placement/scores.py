@@ -7,37 +7,38 @@ computes in floating point (balanced allocation), fractions are kept in ten-thou
 
 import numpy as np
 
+from daas.placement.scores_of_one import (
+    FRACTION,
+    MAX_SCORE,
+    balance_change,
+    balanced_allocation,
+    least_allocated,
+    normalized,
+)
 from daas.placement.table import Ints
 
-MAX_SCORE = 100
-#: Fractions of capacity in balanced allocation; times 2^48 it stays below 2^63.
-FRACTION = 10_000
+__all__ = [
+    "FRACTION",
+    "MAX_SCORE",
+    "balance_change",
+    "balance_change_of",
+    "balanced_allocation",
+    "balanced_allocation_of",
+    "evened",
+    "image_locality_of",
+    "least_allocated",
+    "least_allocated_of",
+    "normalized",
+    "normalized_of",
+    "scaled_image_size",
+    "stretched",
+]
+
 #: Thresholds of kube-scheduler's ImageLocality.
 IMAGE_MIN_BYTES = 23 * 1024 * 1024
 IMAGE_MAX_BYTES = 1000 * 1024 * 1024
 #: Whole k in 0..100 where 100 * (k / 100) in doubles is a little less than k.
 _ROUNDED_DOWN = np.isin(np.arange(MAX_SCORE + 1), (29, 57, 58))
-
-
-def least_allocated(cpu: int, cpu_capacity: int, memory: int, memory_capacity: int) -> int:
-    """0..100: the mean free share of CPU and memory, of those that the node has at all."""
-    cpu_share = (cpu_capacity - cpu) * MAX_SCORE // cpu_capacity if 0 < cpu <= cpu_capacity else 0
-    if not cpu and cpu_capacity:
-        cpu_share = MAX_SCORE
-    memory_share = (memory_capacity - memory) * MAX_SCORE // memory_capacity if 0 < memory <= memory_capacity else 0
-    if not memory and memory_capacity:
-        memory_share = MAX_SCORE
-    total = cpu_share + memory_share
-    return total >> 1 if cpu_capacity and memory_capacity else total
-
-
-def balanced_allocation(cpu: int, cpu_capacity: int, memory: int, memory_capacity: int) -> int:
-    """0..100: how close the used shares of CPU and memory are to each other."""
-    if not cpu_capacity or not memory_capacity:
-        return MAX_SCORE
-    cpu_part = cpu * FRACTION // cpu_capacity if cpu < cpu_capacity else FRACTION
-    memory_part = memory * FRACTION // memory_capacity if memory < memory_capacity else FRACTION
-    return (2 * FRACTION - abs(cpu_part - memory_part)) // (2 * FRACTION // MAX_SCORE)
 
 
 def least_allocated_of(used: Ints, capacity: Ints) -> Ints:
@@ -68,14 +69,6 @@ def balanced_allocation_of(used: Ints, capacity: Ints) -> Ints:
     if not plain:
         apart[~(capacity > 0).all(0)] = MAX_SCORE
     return apart
-
-
-def balance_change(with_pod: int, without: int, *, asks: bool) -> int:
-    """Balanced allocation of kube-scheduler 1.36: 50..100, 75 where the pod leaves the balance as it is.
-
-    A pod that asks for nothing moves nothing and gets 0 everywhere.
-    """
-    return 50 + (50 + with_pod - without) // 2 if asks else 0
 
 
 def balance_change_of(with_pod: Ints, without: Ints, *, asks: bool) -> Ints:
@@ -138,14 +131,6 @@ def evened(raw: Ints, least: int, most: int) -> Ints:
         return np.full(len(raw), MAX_SCORE, np.int64)
     share: Ints = MAX_SCORE * (most + least - raw) // most
     return share
-
-
-def normalized(raw: int, largest: int, *, reverse: bool) -> int:
-    """A raw score as 0..100 of the largest among the feasible nodes; reversed, the largest is worth nothing."""
-    if not largest:
-        return MAX_SCORE if reverse else 0
-    share = raw * MAX_SCORE // largest
-    return MAX_SCORE - share if reverse else share
 
 
 def normalized_of(raw: Ints, largest: int, *, reverse: bool) -> Ints:

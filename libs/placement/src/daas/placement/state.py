@@ -4,13 +4,15 @@ Every change goes through one of the public methods, keeps capacity and queue in
 state root and which nodes of the engine have to be looked at again.
 """
 
-from daas.common import bcs
+from daas.common import bcs, merkle
 from daas.placement.commitment import (
     NODE_BUCKETS,
     OBJECT_BUCKETS,
     POD_BUCKETS,
     TOMBSTONE_BUCKETS,
     BucketTree,
+    Opening,
+    Part,
     state_root,
 )
 from daas.placement.neighbours import Neighbours
@@ -373,6 +375,17 @@ class ClusterState:
             objects.update({leaf_name(k): known[k].to_bcs() if k in known else None for k in self._dirty_objects})
             self._dirty_objects = {}
         return state_root(self.counters(), nodes.root, pods.root, tombstones.root, objects.root)
+
+    def open(self, part: Part, name: str) -> Opening:
+        """The way from a record to the state root.
+
+        Raises:
+            KeyError: there is no such record.
+        """
+        self.root()
+        bucket, position, path = self._trees[part - 1].open(name)
+        roots = (self.counters(), *(tree.root for tree in self._trees))
+        return Opening(bucket=bucket, position=position, path=path, parts=merkle.proof(roots, part))
 
     def _tombstone(self, uid: str) -> bytes:
         return bcs.string(uid) + bcs.u32(self.tombstones[uid])

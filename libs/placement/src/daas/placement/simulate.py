@@ -1,0 +1,47 @@
+"""Simulates clusters from a seed and checks the invariants after every entry: `python -m daas.placement.simulate SEED`.
+
+The simulator and the naive reference that it compares with are part of the tests, so this works in a checkout only. A
+seed that fails prints the command that runs it again and a shortened log that still fails.
+"""
+
+import argparse
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+
+SUPPORT = Path(__file__).parents[3] / "tests" / "support"
+STEPS = 10_000
+
+
+def main(arguments: list[str]) -> int:
+    """0 where every invariant held, 1 where one broke, 2 without a checkout."""
+    parser = argparse.ArgumentParser(prog="python -m daas.placement.simulate", description=__doc__)
+    parser.add_argument("seed", type=int)
+    parser.add_argument("--seeds", type=int, default=1, help="how many seeds from there on")
+    parser.add_argument("--steps", type=int, default=STEPS)
+    options = parser.parse_args(arguments)
+    if not (SUPPORT / "placement_simulator.py").exists():
+        print(f"the simulator is not at {SUPPORT}: this needs a checkout", file=sys.stderr)  # noqa: T201 - a command
+        return 2
+    sys.path.insert(0, str(SUPPORT))
+    simulator = import_module("placement_simulator")
+    for seed in range(options.seed, options.seed + options.seeds):
+        started = time.monotonic()
+        try:
+            decisions = simulator.run(seed, options.steps)
+        except simulator.SimulationFailed as failure:
+            print(failure)  # noqa: T201 - a command
+            print(f"again: python -m daas.placement.simulate {seed} --steps {failure.steps}")  # noqa: T201 - as above
+            entries = simulator.shrink(failure.entries)
+            print(f"a log of {len(entries)} of {len(failure.entries)} entries:")  # noqa: T201 - as above
+            for entry in entries:
+                print(entry.decode(errors="backslashreplace"))  # noqa: T201 - as above
+            return 1
+        seconds = time.monotonic() - started
+        print(f"seed {seed}: {options.steps} steps, {decisions} decisions, {seconds:.0f} s")  # noqa: T201 - as above
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
