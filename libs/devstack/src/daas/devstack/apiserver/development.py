@@ -95,11 +95,11 @@ async def start(
     admission = Chain(plugins, MutatingWebhooks(storage, client), validating)
     tokens = StaticTokens({identity.token: User("kubernetes-admin", (MASTERS, AUTHENTICATED))})
     sender = webhooks.sender(client)
-    server = ApiServer(storage, admission, tokens, webhooks.authorizer(storage, client), webhooks.audit(sender))
+    authenticator = webhooks.authenticator(tokens, client)
+    server = ApiServer(storage, admission, authenticator, webhooks.authorizer(storage, client), webhooks.audit(sender))
     server.ensure_namespaces(NAMESPACES, _namespace)
     chosen = await server.start(port, identity.tls())
     url = f"https://127.0.0.1:{chosen}"
-    server.use(webhooks.authenticator(tokens, client, url))
     if sender is not None:
         sender.start()
     kubeconfig = state / "kubeconfig"

@@ -61,10 +61,6 @@ class ApiServer:
         self._runner: web.ServerRunner | None = None
         self.failures = 0
 
-    def use(self, authenticator: Authenticator) -> None:
-        """Take another authenticator: the audience of tokens is the URL, which is known only once it listens."""
-        self._authenticator = authenticator
-
     # Listening -------------------------------------------------------------------------------------------------
 
     async def start(self, port: int, tls: ssl.SSLContext) -> int:

@@ -1,6 +1,17 @@
 """Everything a K3s server needs to ask the gateway: certificates, files, manifests; and a check of them."""
 
-from daas.kube.install.files import Installation, install
+from daas.kube.install.check import Finding, check_cluster, check_files
+from daas.kube.install.files import Installation, install, issue_leaves
 from daas.kube.install.pki import Authority, Issued, rotate
 
-__all__ = ["Authority", "Installation", "Issued", "install", "rotate"]
+__all__ = [
+    "Authority",
+    "Finding",
+    "Installation",
+    "Issued",
+    "check_cluster",
+    "check_files",
+    "install",
+    "issue_leaves",
+    "rotate",
+]

@@ -59,7 +59,7 @@ class Installation:
 
 
 def install(directory: Path, wanted: Installation) -> list[Path]:
-    """Writes every file, keeping an authority that is there already; the files' paths.
+    """Writes every file, keeping keys and certificates that are there already; the files' paths.
 
     Raises:
         ConfigurationError: `authority` where a half-written authority lies in the directory.
@@ -69,7 +69,8 @@ def install(directory: Path, wanted: Installation) -> list[Path]:
     pki = directory / "pki"
     if not (pki / CA_KEY).exists():
         Authority.create().write(pki)
-    issue_leaves(directory, wanted)
+    if not all((pki / f"{name}.crt").exists() for name in (GATEWAY, APISERVER)):
+        issue_leaves(directory, wanted)
     authority = (pki / CA_CERTIFICATES).read_bytes()
     _yaml(directory / "config.yaml", config(wanted))
     _yaml(directory / "encryption.yaml", encryption(wanted))

@@ -1,7 +1,8 @@
 """Certificates between API server and gateway: one authority, its leaves, and rotation by overlap.
 
-Rotation by overlap: a new authority is made and both are trusted (`ca.crt` holds both); leaves are then issued by the
-new one; the old one leaves the bundle when it has expired. Whoever reads the files late is never locked out.
+Rotation by overlap, in two steps. First a new authority is made and both are trusted (`ca.crt` and everything that is
+made of it holds both), while the leaves stay. When every server has these files, leaves are issued by the new one; the
+old one leaves the bundle when it has expired. So nobody meets a certificate that it can't verify yet.
 """
 
 import ipaddress

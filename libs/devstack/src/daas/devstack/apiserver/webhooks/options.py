@@ -18,6 +18,9 @@ from daas.devstack.apiserver.webhooks.authorization import (
 )
 from daas.devstack.apiserver.webhooks.endpoint import WebhookClient, duration_s, load_endpoint
 
+#: What K3s passes as --api-audiences.
+K3S_AUDIENCES = ("https://kubernetes.default.svc.cluster.local", "k3s")
+
 
 @dataclass(frozen=True, slots=True)
 class WebhookOptions:
@@ -30,15 +33,14 @@ class WebhookOptions:
     audit_webhook: Path | None = None
     audit_max_wait_s: float = 30.0
     audit_initial_backoff_s: float = 10.0
-    audiences: tuple[str, ...] = ()
+    audiences: tuple[str, ...] = K3S_AUDIENCES
 
-    def authenticator(self, builtin: Authenticator, client: WebhookClient, issuer: str) -> Authenticator:
-        """Known tokens first, then the webhook, if any; `issuer` is the audience unless others are given."""
+    def authenticator(self, builtin: Authenticator, client: WebhookClient) -> Authenticator:
+        """Known tokens first, then the webhook, if any."""
         if self.token_webhook is None:
             return builtin
         endpoint = load_endpoint(self.token_webhook)
-        audiences = self.audiences or (issuer,)
-        webhook = TokenWebhook(client, endpoint, audiences, cache_ttl_s=self.token_webhook_cache_ttl_s)
+        webhook = TokenWebhook(client, endpoint, self.audiences, cache_ttl_s=self.token_webhook_cache_ttl_s)
         return Authenticators([builtin, webhook])
 
     def authorizer(self, storage: Storage, client: WebhookClient) -> Authorizer:
@@ -78,7 +80,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audit-webhook-mode", default="batch", choices=["batch"])
     parser.add_argument("--audit-webhook-batch-max-wait", default="30s")
     parser.add_argument("--audit-webhook-initial-backoff", default="10s")
-    parser.add_argument("--api-audiences", default="")
+    parser.add_argument("--api-audiences", default=",".join(K3S_AUDIENCES))
 
 
 def from_flags(given: argparse.Namespace) -> WebhookOptions:
