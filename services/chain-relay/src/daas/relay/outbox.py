@@ -2,7 +2,8 @@
 
 A transaction is identified by its digest, which is a function of its bytes: sending the same bytes again is idempotent
 on Sui. So the bytes are on disk (synchronously) before the first send, with the messages they answer, and a restarted
-relay sends those, never a rebuilt transaction whose fate nobody could tell from the first one's.
+relay sends those, never a rebuilt transaction whose fate nobody could tell from the first one's. Everything else is
+written in order but not waited for: after a loss of power it is learned again from the ledger and the bus.
 """
 
 import sqlite3
@@ -130,7 +131,8 @@ class Outbox:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
+        # What is known again from the ledger and the bus need not wait for the disk; only `prepare` does.
+        self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(SCHEMA)
 
     def __enter__(self) -> Self:
@@ -153,6 +155,7 @@ class Outbox:
         Raises:
             Conflict: `already-prepared` when another one stands under this key: its fate must be known first.
         """
+        self._db.execute("PRAGMA synchronous=FULL")
         try:
             with self._db:
                 self._db.execute("BEGIN IMMEDIATE")
@@ -166,6 +169,8 @@ class Outbox:
                 )
         except sqlite3.IntegrityError:
             raise Conflict(f"a transaction for {key} was prepared before", reason="already-prepared") from None
+        finally:
+            self._db.execute("PRAGMA synchronous=NORMAL")
 
     def opened(self) -> list[OpenTransaction]:
         """Every transaction whose fate is open or whose members wait for their facts, oldest first."""
