@@ -1,5 +1,6 @@
 """The Move package daas as typed Python calls over pysui."""
 
+from daas.ledger.checkpoints import Checkpoint, CheckpointTransaction
 from daas.ledger.client import Ledger
 from daas.ledger.cluster import (
     STAKED,
@@ -75,6 +76,8 @@ __all__ = [
     "Account",
     "Action",
     "Anchored",
+    "Checkpoint",
+    "CheckpointTransaction",
     "Effects",
     "Enclave",
     "EnclaveRegistered",

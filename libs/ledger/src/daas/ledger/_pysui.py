@@ -1,19 +1,13 @@
-"""The full node's gRPC interface `sui.rpc.v2`: the only module that imports pysui.
+"""The full node's gRPC interface `sui.rpc.v2`, in the messages of pysui.
 
 pysui's generated messages and stubs are used on a channel of our own: its client class speaks TLS only, keeps a
 configuration folder in the home directory and needs five to six calls for each transaction that we know how to build.
-For the same reason its top-level package is not imported (GraphQL, HTTP and configuration: 19 MB and 0.8 s beyond the
-messages), and nothing imports this module before a connection is asked for.
+Nothing imports this module before a connection is asked for.
 """
 
-import importlib
-import importlib.util
 import ssl
-import sys
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from grpclib.client import Channel
@@ -21,34 +15,13 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError, ProtocolError, StreamTerminatedError
 
 from daas.common.errors import ConfigurationError, DecodeError
+from daas.ledger._messages import FieldMask, rpc
 from daas.ledger.address import normal_address, parse_digest
+from daas.ledger.checkpoints import Checkpoint, decode_checkpoint, decode_events
 from daas.ledger.errors import ExecutionError, MoveAbortError, RpcError, RpcRefused, RpcUnavailable, StaleObject
-from daas.ledger.events import decode_event
+from daas.ledger.event import Event
 from daas.ledger.models import Effects, LedgerObject, ObjectChange, ObjectReference, SignedTransaction
 from daas.ledger.package import abort_name
-
-#: Name under which pysui's folder of generated messages is imported; its modules refer to each other relatively.
-_MESSAGES = "_daas_pysui_messages"
-
-
-def _import_messages(name: str) -> ModuleType:
-    """A module of pysui's generated messages, without running the `__init__` of the packages around them."""
-    if _MESSAGES not in sys.modules:
-        spec = importlib.util.find_spec("pysui")
-        if spec is None or not spec.submodule_search_locations:
-            raise ConfigurationError("pysui is not installed", reason="pysui-missing")
-        folder = ModuleType(_MESSAGES)
-        folder.__path__ = [str(Path(spec.submodule_search_locations[0], "sui", "sui_grpc", "suimsgs"))]
-        sys.modules[_MESSAGES] = folder
-    return importlib.import_module(f"{_MESSAGES}.{name}")
-
-
-if TYPE_CHECKING:
-    import pysui.sui.sui_grpc.suimsgs.sui.rpc.v2 as rpc
-    from pysui.sui.sui_grpc.suimsgs.google.protobuf import FieldMask
-else:
-    rpc = _import_messages("sui.rpc.v2")
-    FieldMask = _import_messages("google.protobuf").FieldMask
 
 T = TypeVar("T")
 
@@ -66,7 +39,21 @@ _RETRYABLE = {
 _STALE = ("for consumption", "needs to be rebuilt")
 _OBJECT_FIELDS = ["object_id", "version", "digest", "owner", "object_type", "contents", "balance"]
 _TRANSACTION_FIELDS = ["digest", "effects", "events", "checkpoint", "timestamp"]
+_CHECKPOINT_FIELDS = [
+    "sequence_number",
+    "digest",
+    "summary.bcs",
+    "transactions.digest",
+    "transactions.effects.status",
+    "transactions.events",
+]
+_FIELD_OBJECT_FIELDS = [f"field_object.{name}" for name in _OBJECT_FIELDS]
 _PAGE_SIZE = 100
+#: A node ends a filtered query of the past after so many checkpoints; this many such answers are read.
+_MAX_QUERIES = 100
+#: Items of one answer, and what the node says in between about how far it has come.
+_MAX_ANSWERS = 10_000
+_SUI_TYPE = "0x2::sui::SUI"
 _NODE_TEXT_CHARACTERS = 400
 
 
@@ -107,6 +94,11 @@ class FullNode:
         answer = await self._call(self._ledger.get_service_info, rpc.GetServiceInfoRequest())
         return parse_digest(answer.chain_id or "")
 
+    async def state_ms(self) -> int:
+        """Time of the newest checkpoint that the node has executed, ms since the epoch."""
+        answer = await self._call(self._ledger.get_service_info, rpc.GetServiceInfoRequest())
+        return round(answer.timestamp.timestamp() * 1000) if answer.timestamp else 0
+
     async def gas_price(self) -> int:
         """Reference gas price of the current epoch, MIST per unit."""
         request = rpc.GetEpochRequest(read_mask=FieldMask(paths=["epoch", "reference_gas_price"]))
@@ -142,6 +134,93 @@ class FullNode:
             if not token or not answer.objects:
                 break
         return found
+
+    async def field_objects(self, parent: str, limit: int) -> list[LedgerObject]:
+        """At most `limit` dynamic fields of an object, as the objects that hold them."""
+        found: list[LedgerObject] = []
+        token: bytes | None = None
+        while len(found) < limit:
+            request = rpc.ListDynamicFieldsRequest(
+                parent=parent,
+                page_size=min(_PAGE_SIZE, limit - len(found)),
+                page_token=token,
+                read_mask=FieldMask(paths=_FIELD_OBJECT_FIELDS),
+            )
+            answer = await self._call(self._state.list_dynamic_fields, request)
+            page = [field.field_object for field in answer.dynamic_fields if field.field_object is not None]
+            found.extend(_object(item) for item in page[: limit - len(found)])
+            token = answer.next_page_token
+            if not token or not page:
+                break
+        return found
+
+    async def balance(self, owner: str) -> int:
+        """What an address has, MIST, in coins and as address balance."""
+        request = rpc.GetBalanceRequest(owner=owner, coin_type=_SUI_TYPE)
+        answer = await self._call(self._state.get_balance, request)
+        return int(answer.balance.balance or 0) if answer.balance else 0
+
+    async def latest_checkpoint(self) -> int:
+        """Sequence number of the newest checkpoint."""
+        request = rpc.GetCheckpointRequest(read_mask=FieldMask(paths=["sequence_number"]))
+        answer = await self._call(self._ledger.get_checkpoint, request)
+        return int(answer.checkpoint.sequence_number or 0) if answer.checkpoint else 0
+
+    async def checkpoint(self, sequence: int, package: str | None) -> Checkpoint | None:
+        """A checkpoint; None where the node does not have it (yet)."""
+        request = rpc.GetCheckpointRequest(sequence_number=sequence, read_mask=FieldMask(paths=_CHECKPOINT_FIELDS))
+        try:
+            answer = await self._call(self._ledger.get_checkpoint, request)
+        except RpcRefused as error:
+            if error.status == Status.NOT_FOUND.name:
+                return None
+            raise
+        found = decode_checkpoint(answer.checkpoint, package)
+        if found.sequence != sequence:
+            raise DecodeError(f"asked for checkpoint {sequence}, the node shows {found.sequence}", reason="node-answer")
+        return found
+
+    async def newest_events(self, event_type: str, limit: int, package: str | None) -> tuple[Event, ...]:
+        """At most `limit` events of one type, newest first.
+
+        Raises:
+            RpcRefused: `past-bound`: the node did not get to the beginning in as many answers as are read.
+        """
+        wanted = rpc.EventFilter(
+            terms=[rpc.EventTerm(literals=[rpc.EventLiteral(event_type=rpc.EventTypeFilter(event_type=event_type))])]
+        )
+        found: list[Event] = []
+        before: bytes | None = None
+        for _ in range(_MAX_QUERIES):
+            request = rpc.ListEventsRequest(
+                filter=wanted,
+                read_mask=FieldMask(paths=["event_type", "contents"]),
+                options=rpc.QueryOptions(
+                    limit=min(_PAGE_SIZE, limit - len(found)), before=before, ordering=rpc.Ordering.DESCENDING
+                ),
+            )
+            answers = await self._call(self._event_answers, request)
+            found.extend(decode_events([answer.event for answer in answers if answer.event is not None], package))
+            last = answers[-1] if answers else None
+            if last is None or last.end is None:
+                raise DecodeError("the node's list of events has no end", reason="node-answer")
+            more = last.end.reason in {rpc.QueryEndReason.ITEM_LIMIT, rpc.QueryEndReason.SCAN_LIMIT}
+            before = last.watermark.cursor if last.watermark else None
+            if len(found) >= limit or not more or not before:
+                return tuple(found)
+        raise RpcRefused(
+            f"{self.url} list_events: not at the beginning after {_MAX_QUERIES} answers",
+            reason="past-bound",
+            status="OUT_OF_RANGE",
+        )
+
+    async def _event_answers(self, request: Any, *, timeout: float) -> list[Any]:  # noqa: ASYNC109 - as the stubs'
+        answers: list[Any] = []
+        async for answer in self._ledger.list_events(request, timeout=timeout):
+            answers.append(answer)
+            if len(answers) > _MAX_ANSWERS:
+                raise DecodeError(f"the node answers with more than {_MAX_ANSWERS} parts", reason="node-answer")
+        return answers
 
     async def execute(self, transaction: SignedTransaction, package: str | None) -> Effects:
         """Sends the transaction and waits for its effects, which are final."""
@@ -241,10 +320,7 @@ def _effects(transaction: rpc.ExecutedTransaction | None, package: str | None) -
     result = Effects(
         digest=transaction.digest or effects.transaction_digest or "",
         failure=failure,
-        events=tuple(
-            decode_event(event.event_type or "", bytes(event.contents.value or b"") if event.contents else b"", package)
-            for event in (transaction.events.events if transaction.events else ())
-        ),
+        events=decode_events(transaction.events.events if transaction.events else (), package),
         changes=changes,
         checkpoint=transaction.checkpoint,
         timestamp_ms=round(transaction.timestamp.timestamp() * 1000) if transaction.timestamp else None,

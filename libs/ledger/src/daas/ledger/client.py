@@ -21,7 +21,7 @@ from daas.ledger.staking import Staking
 from daas.ledger.transaction import Publish, Result, TransferObjects
 
 if TYPE_CHECKING:
-    from daas.ledger._pysui import FullNode
+    from daas.ledger.full_nodes import FullNodes
 
 __all__ = ["CALL_BUDGET_MIST", "DEFAULT_TIMEOUT_MS", "MAX_BATCHES", "PUBLISH_BUDGET_MIST", "Ledger"]
 
@@ -33,14 +33,14 @@ _PACKAGE_TYPE = "package"
 
 
 class Ledger(Connection):
-    """A connection to a full node, for one account and one Move package. Use `connect`.
+    """A connection to full nodes of one chain, for one account and one Move package. Use `connect`.
 
     Attributes:
         staking, nodes, policies, governance: the calls and reads of those parts of the package.
     """
 
-    def __init__(self, node: "FullNode", chain: bytes, signer: Signer | None, package: str | None) -> None:
-        super().__init__(node, chain, signer, package)
+    def __init__(self, node: "FullNodes", signer: Signer | None, package: str | None) -> None:
+        super().__init__(node, signer, package)
         self._places: dict[str, tuple[str, str]] = {}
         self.staking = Staking(self)
         self.nodes = Nodes(self)

@@ -1,4 +1,4 @@
-"""A connection to a full node: reading objects and transactions, simulating, building, sending.
+"""A connection to full nodes: reading objects and transactions, simulating, building, sending.
 
 One transaction at a time per client: each takes the gas coin as its predecessor left it, which is what keeps an anchor
 at one call of the node. Build and send are separate steps, so that a caller can keep the signed bytes first.
@@ -7,16 +7,18 @@ at one call of the node. Build and send are separate steps, so that a caller can
 import asyncio
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import Self, TypeVar
 
 import msgspec
 
 from daas.common.errors import DecodeError
 from daas.ledger.address import normal_address, parse_type
-from daas.ledger.errors import MissingPackage, MissingSigner, NoSuchObject, RpcError
+from daas.ledger.checkpoints import Checkpoint
+from daas.ledger.errors import ExecutionError, MissingPackage, MissingSigner, NoSuchObject, RpcError
 from daas.ledger.event import Event
+from daas.ledger.full_nodes import FullNodes
 from daas.ledger.layout import decode_struct
-from daas.ledger.models import Effects, SignedTransaction
+from daas.ledger.models import Effects, SharedReference, SignedTransaction
 from daas.ledger.objects import ObjectCache
 from daas.ledger.signer import Signer
 from daas.ledger.transaction import (
@@ -29,10 +31,8 @@ from daas.ledger.transaction import (
     spent_mist,
 )
 
-if TYPE_CHECKING:
-    from daas.ledger._pysui import FullNode
-
 S = TypeVar("S", bound=msgspec.Struct)
+E = TypeVar("E", bound=Event)
 
 DEFAULT_TIMEOUT_MS = 10_000
 #: Budget in MIST: several times what a call costs by the published schedule (1,000 units at 1,000 MIST, and 7,600 MIST
@@ -42,11 +42,11 @@ _NOBODY = "0x" + "0" * 64
 
 
 class Connection:
-    """A connection to a full node, for one account and one Move package. Use `connect`."""
+    """A connection to full nodes of one chain, for one account and one Move package. Use `connect`."""
 
-    def __init__(self, node: "FullNode", chain: bytes, signer: Signer | None, package: str | None) -> None:
+    def __init__(self, node: FullNodes, signer: Signer | None, package: str | None) -> None:
         self._node = node
-        self._chain = chain
+        self._chain = node.chain
         self._signer = signer
         self._package = normal_address(package) if package else None
         self._lock = asyncio.Lock()
@@ -55,33 +55,26 @@ class Connection:
     @classmethod
     async def connect(
         cls,
-        url: str,
+        url: str | Sequence[str],
         signer: Signer | None = None,
         *,
         package: str | None = None,
         timeout_ms: int = DEFAULT_TIMEOUT_MS,
     ) -> Self:
-        """Connects to a full node: `http://` is plaintext, `https://` TLS.
+        """Connects to full nodes: `http://` is plaintext, `https://` TLS. What one can't answer the next is asked.
 
         Args:
-            url: `http[s]://host[:port]`.
+            url: `http[s]://host[:port]`, several separated by commas or as a sequence.
             signer: who pays; without one the client can only read and resend.
             package: address of the published package; learned from the first registry or enclave that is read.
             timeout_ms: deadline of each call.
 
         Raises:
-            RpcError: the node is away or is no Sui full node.
-            ConfigurationError: `ledger-url`.
+            RpcError: all nodes are away, or one is no Sui full node.
+            ConfigurationError: `ledger-url`; `ledger-chain` where the nodes are of different chains.
         """
-        from daas.ledger._pysui import FullNode  # noqa: PLC0415 - 35 MB that only a connection needs
-
-        node = FullNode(url, timeout_ms)
-        try:
-            chain = await node.chain_digest()
-        except BaseException:
-            node.close()
-            raise
-        return cls(node, chain, signer, package)
+        node = await FullNodes.connect(url, timeout_ms)
+        return cls(node, signer, package)
 
     async def __aenter__(self) -> Self:
         return self
@@ -145,14 +138,62 @@ class Connection:
         """
         if sender is None:
             sender = self._signer.address if self._signer else _NOBODY
+        return await self._node.view(await self._unpaid([call], sender), self._package)
+
+    async def simulate(self, calls: Sequence[MoveCall], sender: str) -> tuple[int, ExecutionError | None]:
+        """How some calls would fare together now.
+
+        Returns:
+            The time of the state that they would meet, or an older one: ms since the epoch; and why they would fail.
+        """
+        return await self._node.simulate(await self._unpaid(calls, sender), self._package)
+
+    async def _unpaid(self, calls: Sequence[MoveCall], sender: str) -> bytes:
+        """BCS of a transaction that nobody pays for: nodes simulate it, and execute it never."""
         gas = GasPayment((), await self._objects.gas_price(), CALL_BUDGET_MIST)
-        references = {object_id: await self._objects.reference(object_id) for object_id in object_ids([call])}
-        data = encode_transaction([call], references, normal_address(sender), gas)
-        return await self._node.view(data, self._package)
+        references = {object_id: await self._objects.reference(object_id) for object_id in object_ids(calls)}
+        return encode_transaction(calls, references, normal_address(sender), gas)
+
+    async def shared_version(self, object_id: str) -> int:
+        """The version at which an object was first shared, by which transactions name it.
+
+        Raises:
+            NoSuchObject: there is none, or it is not shared.
+        """
+        found = await self._objects.reference(normal_address(object_id))
+        if not isinstance(found, SharedReference):
+            raise NoSuchObject(f"object {found.object_id} is not shared", reason="object-type")
+        return found.initial_version
 
     async def transaction(self, digest: str) -> Effects | None:
-        """What a transaction did; None where the node knows of none with this digest."""
+        """What a transaction did; None where none of the nodes that answer knows of one with this digest."""
         return await self._node.transaction(digest, self._package)
+
+    async def balance(self, address: str | None = None) -> int:
+        """What an address has in SUI, in coins and as address balance, MIST; by default the signer."""
+        return await self._node.balance(normal_address(address or self.address))
+
+    async def latest_checkpoint(self) -> int:
+        """Sequence number of the newest checkpoint, by the first node that answers: another one may be ahead."""
+        return await self._node.latest_checkpoint()
+
+    async def checkpoint(self, sequence: int) -> Checkpoint | None:
+        """A checkpoint with the typed events of its transactions; None where no node that answers has it (yet).
+
+        Raises:
+            DecodeError: `node-answer`: it contradicts itself, or holds more than the protocol allows.
+        """
+        return await self._node.checkpoint(sequence, self._package)
+
+    async def table(self, address: str, limit: int) -> tuple[bytes, ...]:
+        """BCS of at most `limit` dynamic fields of an object, a table for example, in the order of their ids."""
+        return tuple(item.contents for item in await self._node.field_objects(normal_address(address), limit))
+
+    async def newest_events(self, kind: type[E], module: str, limit: int) -> tuple[E, ...]:
+        """At most `limit` events of one kind, newest first, of all clusters of the package."""
+        event_type = f"{self.required_package()}::{module}::{kind.__name__}"
+        found = await self._node.newest_events(event_type, limit, self._package)
+        return tuple(event for event in found if isinstance(event, kind))
 
     async def events(self, digest: str) -> tuple[Event, ...]:
         """The events of a transaction, typed.

@@ -1,6 +1,6 @@
 """Proposals on the ledger: what stakers put to the vote, how they vote, and carrying it out."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from daas.ledger import calls
 from daas.ledger.address import normal_address
@@ -10,6 +10,9 @@ from daas.ledger.models import Effects, Limits
 
 if TYPE_CHECKING:
     from daas.ledger.client import Ledger
+
+#: Proposals that are listed in one go.
+MAX_LISTED: Final = 200
 
 
 class Governance:
@@ -25,6 +28,15 @@ class Governance:
             NoSuchObject: there is none, or it is something else.
         """
         return await self._ledger.read(Proposal, address, "governance", "Proposal")
+
+    async def all(self, registry: str, limit: int = MAX_LISTED) -> tuple[Proposal, ...]:
+        """The proposals of a cluster as they are now, newest first, among the newest `limit` of the package.
+
+        They are found by their events: nothing on the ledger lists them.
+        """
+        registry = normal_address(registry)
+        created = await self._ledger.newest_events(ProposalCreated, "governance", limit)
+        return tuple([await self.proposal(event.proposal) for event in created if event.registry == registry])
 
     async def propose_parameters(self, registry: str, parameters: Parameters) -> Proposal:
         """Proposes other stake parameters."""

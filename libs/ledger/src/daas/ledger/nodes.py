@@ -1,16 +1,22 @@
 """Nodes on the ledger: registration on stake, heartbeat, drain, and who may open the sealed join token."""
 
-from typing import TYPE_CHECKING
+import contextlib
+from typing import TYPE_CHECKING, Final
 
 from daas.common import bcs
+from daas.common.bcs import Reader
 from daas.ledger import calls, fields
 from daas.ledger.address import format_address, normal_address
 from daas.ledger.cluster import Node, Roster
 from daas.ledger.cluster_events import NodeRegistered
+from daas.ledger.errors import NoSuchObject
 from daas.ledger.models import Effects
 
 if TYPE_CHECKING:
     from daas.ledger.client import Ledger
+
+#: Nodes that are listed in one go, two calls of the full node for a page of 100 and one for each node.
+MAX_LISTED: Final = 5_000
 
 
 class Nodes:
@@ -43,6 +49,21 @@ class Nodes:
         address = format_address(reader.address())
         reader.end()
         return await self.node(address)
+
+    async def all(self, registry: str, limit: int = MAX_LISTED) -> tuple[Node, ...]:
+        """The cluster's nodes as they are now, at most `limit` of them, by name."""
+        table = (await self.roster(registry)).names.address
+        found = []
+        for contents in await self._ledger.table(table, limit):
+            reader = Reader(contents)
+            reader.address()  # of the field itself
+            reader.bytes_()  # the name
+            address = format_address(reader.address())
+            reader.end()
+            # A node that is deregistered while the list is read is no longer part of it.
+            with contextlib.suppress(NoSuchObject):
+                found.append(await self.node(address))
+        return tuple(sorted(found, key=lambda node: node.name))
 
     async def register(self, registry: str, name: str, identity: str | None = None) -> Node:
         """Registers a node on the signer's stake.

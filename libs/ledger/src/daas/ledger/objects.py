@@ -15,7 +15,7 @@ from daas.ledger.models import Effects, LedgerObject, ObjectReference, SharedRef
 from daas.ledger.transaction import GasPayment, Reference
 
 if TYPE_CHECKING:
-    from daas.ledger._pysui import FullNode
+    from daas.ledger.full_nodes import FullNodes
 
 #: Protocol limit on coins that pay for one transaction.
 _MAX_GAS_COINS = 256
@@ -29,7 +29,7 @@ _MAX_REFERENCES = 1024
 class ObjectCache:
     """References of the objects that transactions name, and the coins that pay for them."""
 
-    def __init__(self, node: "FullNode") -> None:
+    def __init__(self, node: "FullNodes") -> None:
         self._node = node
         self._references: dict[str, Reference] = {}
         self._caps: dict[str, str] = {}

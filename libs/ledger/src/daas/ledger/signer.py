@@ -9,12 +9,14 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from daas.common import bcs
 from daas.common.errors import ConfigurationError
 from daas.ledger.address import ED25519_FLAG, ed25519_address
 
 SEED_LENGTH = 32
 #: Intent prefix of transactions: scope TransactionData, version 0, application Sui.
 _TRANSACTION_INTENT = bytes(3)
+_MESSAGE_INTENT = b"\x03\x00\x00"
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 #: A keystore holds one line of 44 characters, or a JSON list with one: more is not a keystore.
 _MAX_KEYSTORE_BYTES = 4096
@@ -95,6 +97,11 @@ class Signer:
         """
         message = blake2b(_TRANSACTION_INTENT + transaction, digest_size=32).digest()
         return ED25519_FLAG + self._key.sign(message) + self.public_key
+
+    async def sign_personal_message(self, message: bytes) -> str:
+        """Base64 of Sui's serialized signature over a personal message, a text of a Seal session for example."""
+        digest = blake2b(_MESSAGE_INTENT + bcs.bytes_(message), digest_size=32).digest()
+        return base64.b64encode(ED25519_FLAG + self._key.sign(digest) + self.public_key).decode()
 
 
 def _seed(text: bytes, where: str) -> bytes:

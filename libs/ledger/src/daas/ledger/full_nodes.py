@@ -1,0 +1,197 @@
+"""Several full nodes as one: what one of them can't answer, the next one is asked.
+
+Only absence moves on to the next node (`RpcUnavailable`): a refusal is an answer. Sending a signed transaction to a
+second node is safe, since the same bytes have the same fate everywhere. All nodes must be of one chain: no failover
+changes whom one trusts.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final, Self, TypeVar
+
+from daas.common.errors import ConfigurationError
+from daas.ledger.checkpoints import Checkpoint
+from daas.ledger.errors import ExecutionError, RpcUnavailable
+from daas.ledger.event import Event
+from daas.ledger.models import Effects, LedgerObject, SignedTransaction
+
+if TYPE_CHECKING:
+    from daas.ledger._pysui import FullNode
+
+T = TypeVar("T")
+
+#: More would only make an outage of all of them take longer to notice.
+MAX_NODES: Final = 16
+
+
+def split_urls(urls: str | Sequence[str]) -> tuple[str, ...]:
+    """The nodes of a setting: separated by commas, or one by one.
+
+    Raises:
+        ConfigurationError: `ledger-url`: none, one twice, or more than `MAX_NODES`.
+    """
+    found = tuple(url.strip() for url in (urls.split(",") if isinstance(urls, str) else urls) if url.strip())
+    if not 0 < len(found) <= MAX_NODES or len(set(found)) != len(found):
+        raise ConfigurationError(
+            f"expected 1 to {MAX_NODES} different full nodes, not {len(found)} names", reason="ledger-url"
+        )
+    return found
+
+
+class FullNodes:
+    """Nodes of one chain, asked in turn from the one that answered last. Use `connect`."""
+
+    def __init__(self, nodes: Sequence["FullNode"]) -> None:
+        self._nodes = tuple(nodes)
+        self._first = 0
+        self._of_chain: set[int] = set()
+        self.chain = b""
+
+    @classmethod
+    async def connect(cls, urls: str | Sequence[str], timeout_ms: int) -> Self:
+        """Asks every node for its chain; those that are away are asked again when they are needed.
+
+        Raises:
+            RpcUnavailable: none answers.
+            RpcError: one is no Sui full node.
+            ConfigurationError: `ledger-url`; `ledger-chain` where they are of different chains.
+        """
+        from daas.ledger._pysui import FullNode  # noqa: PLC0415 - 35 MB that only a connection needs
+
+        nodes = cls([FullNode(url, timeout_ms) for url in split_urls(urls)])
+        try:
+            await nodes._learn_chain()
+        except BaseException:
+            nodes.close()
+            raise
+        return nodes
+
+    async def _learn_chain(self) -> None:
+        digests = await asyncio.gather(*(node.chain_digest() for node in self._nodes), return_exceptions=True)
+        for index, digest in enumerate(digests):
+            if isinstance(digest, bytes):
+                self.chain = self.chain or digest
+                self._of_chain.add(index)
+                if digest != self.chain:
+                    raise ConfigurationError(
+                        f"{self._nodes[index].url} is of another chain than the other nodes", reason="ledger-chain"
+                    )
+            elif not isinstance(digest, RpcUnavailable):
+                raise digest
+        if not self._of_chain:
+            assert isinstance(digests[0], BaseException)
+            raise digests[0]
+        self._first = min(self._of_chain)
+
+    @property
+    def calls(self) -> int:
+        """How many calls have been made, of all nodes together."""
+        return sum(node.calls for node in self._nodes)
+
+    def close(self) -> None:
+        """Closes all connections."""
+        for node in self._nodes:
+            node.close()
+
+    async def gas_price(self) -> int:
+        """Reference gas price of the current epoch, MIST per unit."""
+        return await self._ask(lambda node: node.gas_price())
+
+    async def balance(self, owner: str) -> int:
+        """What an address has, MIST, in coins and as address balance."""
+        return await self._ask(lambda node: node.balance(owner))
+
+    async def object(self, object_id: str) -> LedgerObject | None:
+        """The object at its current version; None where there is none."""
+        return await self._ask(lambda node: node.object(object_id))
+
+    async def owned(self, owner: str, object_type: str, limit: int) -> list[LedgerObject]:
+        """At most `limit` objects of one type that an address owns."""
+        return await self._ask(lambda node: node.owned(owner, object_type, limit))
+
+    async def field_objects(self, parent: str, limit: int) -> list[LedgerObject]:
+        """At most `limit` dynamic fields of an object, a table for example."""
+        return await self._ask(lambda node: node.field_objects(parent, limit))
+
+    async def newest_events(self, event_type: str, limit: int, package: str | None) -> tuple[Event, ...]:
+        """At most `limit` events of one type, newest first."""
+        return await self._ask(lambda node: node.newest_events(event_type, limit, package))
+
+    async def latest_checkpoint(self) -> int:
+        """Sequence number of the newest checkpoint, by the first node that answers."""
+        return await self._ask(lambda node: node.latest_checkpoint())
+
+    async def checkpoint(self, sequence: int, package: str | None) -> Checkpoint | None:
+        """A checkpoint; None where no node that answers has it."""
+        return await self._find(lambda node: node.checkpoint(sequence, package))
+
+    async def execute(self, transaction: SignedTransaction, package: str | None) -> Effects:
+        """Sends the transaction and waits for its effects, which are final."""
+        return await self._ask(lambda node: node.execute(transaction, package))
+
+    async def transaction(self, digest: str, package: str | None) -> Effects | None:
+        """A transaction that was executed; None where no node that answers knows of it."""
+        return await self._find(lambda node: node.transaction(digest, package))
+
+    async def view(self, transaction: bytes, package: str | None) -> Sequence[bytes]:
+        """Runs a transaction without committing it: the BCS of what its last command returns."""
+        return await self._ask(lambda node: node.view(transaction, package))
+
+    async def simulate(self, transaction: bytes, package: str | None) -> tuple[int, ExecutionError | None]:
+        """Time of a state of one node (ms), and how a transaction fares in that state or a newer one of that node."""
+
+        async def ask(node: "FullNode") -> tuple[int, ExecutionError | None]:
+            state_ms = await node.state_ms()
+            try:
+                await node.view(transaction, package)
+            except ExecutionError as error:
+                return state_ms, error
+            return state_ms, None
+
+        return await self._ask(ask)
+
+    async def _ask(self, call: Callable[["FullNode"], Awaitable[T]]) -> T:
+        """The first answer.
+
+        Raises:
+            RpcUnavailable: no node answers.
+        """
+        return await self._until(call, lambda _answer: True)
+
+    async def _find(self, call: Callable[["FullNode"], Awaitable[T | None]]) -> T | None:
+        """The first answer that is something: a node that lags knows less than the others.
+
+        Raises:
+            RpcUnavailable: no node answers.
+        """
+        return await self._until(call, lambda answer: answer is not None)
+
+    async def _until(self, call: Callable[["FullNode"], Awaitable[T]], enough: Callable[[T], bool]) -> T:
+        answers: list[T] = []
+        failures: list[RpcUnavailable] = []
+        first = self._first
+        for offset in range(len(self._nodes)):
+            index = (first + offset) % len(self._nodes)
+            try:
+                answer = await call(await self._node(index))
+            except RpcUnavailable as error:
+                failures.append(error)
+                continue
+            if enough(answer):
+                self._first = index if failures else self._first
+                return answer
+            answers.append(answer)
+        if answers:
+            return answers[0]
+        raise failures[0]
+
+    async def _node(self, index: int) -> "FullNode":
+        """The node, once it is known to be of this chain."""
+        node = self._nodes[index]
+        if index not in self._of_chain:
+            if await node.chain_digest() != self.chain:
+                raise RpcUnavailable(
+                    f"{node.url} is of another chain than the other nodes", reason="node-chain", status="UNAVAILABLE"
+                )
+            self._of_chain.add(index)
+        return node
