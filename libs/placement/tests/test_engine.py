@@ -139,7 +139,7 @@ def test_without_nodes_the_reason_says_so() -> None:
         ({"volumes": [{"ephemeral": {}}]}, "PERSISTENT_VOLUME"),
         ({"volumes": [{"awsElasticBlockStore": {}}]}, "DISK_VOLUME"),
         ({"resourceClaims": [{"name": "gpu"}]}, "RESOURCE_CLAIM"),
-        ({"schedulingGroup": {"podGroupName": "g"}}, "POD_GROUP"),
+        ({"schedulingGroup": {"other": "g"}}, "POD_GROUP"),
         ({"workloadRef": {"name": "w"}}, "POD_GROUP"),
         ({"tolerations": [{"key": "k", "operator": "Gt", "value": "3"}]}, "TOLERATION_OPERATOR"),
         (

@@ -16,6 +16,7 @@ from daas.placement.commitment import (
     state_root,
 )
 from daas.placement.fairness import verify_fairness
+from daas.placement.fold import GANG_LABEL
 from daas.placement.integrity import verify_feasibility
 from daas.placement.log import (
     BindFailed,
@@ -27,6 +28,7 @@ from daas.placement.log import (
     NodeDeleted,
     NodeUpserted,
     PodDeleted,
+    PodGroupUpserted,
     PodUpserted,
     ResyncFinished,
     ResyncStarted,
@@ -93,6 +95,10 @@ class Simulator:
             return self._delete_pod()
         template = random_pod(self.rng, "x", 1, list(self.nodes) or ["n0"], social=self.rng.random() < 0.5)
         events: list[Event] = []
+        if self.rng.random() < 0.1:
+            labels = {**(template.metadata.labels or {}), GANG_LABEL: self.rng.choice(["g0", "g1"])}
+            meta = msgspec.structs.replace(template.metadata, labels=labels)
+            template = msgspec.structs.replace(template, metadata=meta)
         for _ in range(self.rng.choice([1, 1, 4])):
             self.made += 1
             name = f"p{self.made}"
@@ -201,6 +207,7 @@ class Simulator:
             ControllerDeleted(kind="ReplicaSet", namespace=namespace, name=name),
             TenantUpserted(namespace=namespace, stake=rng.randrange(50)),
             TenantDeleted(namespace=namespace),
+            PodGroupUpserted(namespace=namespace, name=rng.choice(["g0", "g1"]), min_count=rng.randrange(1, 4)),
         ]
         return [rng.choice(choices)]
 
@@ -298,6 +305,8 @@ class Simulator:
             if record.node:
                 on.setdefault(record.node, []).append(msgspec.json.decode(record.encoded, type=Pod))
         for record in waiting:
+            if record.gang:
+                continue
             pod = msgspec.json.decode(record.encoded, type=Pod)
             namespaces = {key[2]: r.value.labels or {} for key, r in state.objects.items() if key[0] == "Namespace"}
             assert not reference_feasible(pod, [node.node for node in state.nodes.values()], on, namespaces)

@@ -6,6 +6,7 @@ count and affinity sum among the feasible nodes; when one of these moves, the cl
 """
 
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -75,12 +76,18 @@ class Engine:
         """Starts a batch: `seed` says where the rotation of names begins that breaks ties."""
         self._keys.begin(seed)
 
-    def choose(self, wish: Wish) -> tuple[str, int] | None:
-        """The best node for a pod and its score; None where no node will do. Counts the pod there."""
+    def choose(self, wish: Wish, closed: Collection[str] = (), promised: str = "") -> tuple[str, int] | None:
+        """The best node for a pod and its score; None where no node will do. Counts the pod there.
+
+        Args:
+            wish: what is asked for.
+            closed: names of nodes whose room is kept for others.
+            promised: the node that is taken if it will do at all.
+        """
         view = self._view(wish)
         if not self.table.count:
             return None
-        best, slot = self._best(view)
+        best, slot = self._best_of_some(view, closed, promised) if closed or promised else self._best(view)
         if best < 0:
             return None
         demand = wish.pod_class.demand
@@ -90,6 +97,16 @@ class Engine:
         assert name is not None
         return name, best >> TIE_BITS
 
+    def _best_of_some(self, view: View, closed: Collection[str], promised: str) -> tuple[int, int]:
+        key, slot_of = self._final(view).copy(), self.table.slot_of
+        for name in closed:
+            if name in slot_of:
+                key[slot_of[name]] = -1
+        slot = slot_of.get(promised, -1)
+        if slot < 0 or key.item(slot) < 0:
+            slot = int(key.argmax())
+        return key.item(slot), slot
+
     def _best(self, view: View) -> tuple[int, int]:
         """(key, slot) of the best node; the key is -1 where there is none."""
         if view.hard and len(view.hard) == 1 and not view.scored_late and len(view.hard[0].totals) <= _FEW_DOMAINS:
@@ -97,6 +114,13 @@ class Engine:
         key = self._final(view)
         slot = int(key.argmax())
         return key.item(slot), slot
+
+    def take_back(self, wish: Wish, node: str) -> None:
+        """Undoes a choice."""
+        slot, demand = self.table.slot_of[node], wish.pod_class.demand
+        rows = tuple((self.table.columns[name], -amount) for name, amount in demand.requests)
+        self.table.take(slot, rows, -demand.score_cpu_milli, -demand.score_memory_bytes, pods=-1)
+        self.columns.count(wish.profile, slot, -1)
 
     def any_feasible(self, wish: Wish) -> bool:
         """Whether some node would do now."""

@@ -170,6 +170,6 @@ def unsupported(pod: Pod) -> Reason:
             found |= Reason.DISK_VOLUME_UNSUPPORTED
     if spec.resource_claims:
         found |= Reason.RESOURCE_CLAIM_UNSUPPORTED
-    if spec.scheduling_group or spec.workload_ref:
+    if spec.workload_ref or (spec.scheduling_group is not None and not spec.scheduling_group.pod_group_name):
         found |= Reason.POD_GROUP_UNSUPPORTED
     return found

@@ -18,6 +18,8 @@ from daas.placement.log import (
     NodeUpserted,
     ObjectEvent,
     PodDeleted,
+    PodGroupDeleted,
+    PodGroupUpserted,
     PodUpserted,
     ResyncFinished,
     ResyncStarted,
@@ -39,6 +41,9 @@ MAX_PODS = 300_000
 MAX_RESOURCES = 256
 #: A trimmed object past this is not a pod or node that anybody runs.
 MAX_OBJECT_BYTES = 256 * 1024
+
+#: How pods name their group where the API has no field for it: the label of the scheduler-plugins project.
+GANG_LABEL = "scheduling.x-k8s.io/pod-group"
 
 _VERSION = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
@@ -78,7 +83,7 @@ def fold(state: ClusterState, event: Event, now_ms: int) -> None:
             state.resync_id = event.id
         case ResyncFinished():
             _resync_finished(state, event)
-        case NamespaceDeleted() | ServiceDeleted() | ControllerDeleted() | TenantDeleted():
+        case NamespaceDeleted() | ServiceDeleted() | ControllerDeleted() | TenantDeleted() | PodGroupDeleted():
             state.remove_object(object_key(event))
         case _:
             _object_upserted(state, event)
@@ -93,6 +98,8 @@ def object_key(event: ObjectEvent) -> ObjectKey:
             return "Service", event.namespace, event.name
         case ControllerUpserted() | ControllerDeleted():
             return event.kind, event.namespace, event.name
+        case PodGroupUpserted() | PodGroupDeleted():
+            return "PodGroup", event.namespace, event.name
         case TenantUpserted() | TenantDeleted():
             return "Tenant", "", event.namespace
 
@@ -197,6 +204,20 @@ def _pod_upserted(state: ClusterState, pod: Pod) -> None:
     _classify(state, record, pod)
 
 
+def nominated_node(pod: Pod) -> str:
+    """The node whose room is kept for a pod that is on none."""
+    gone = is_terminal(pod) or pod.spec.node_name or pod.metadata.deletion_timestamp
+    return "" if gone else pod.status.nominated_node_name
+
+
+def gang_of(pod: Pod) -> str:
+    """The name of the pod group that is placed whole or not at all, in the pod's namespace; "" without one."""
+    group = pod.spec.scheduling_group
+    if group is not None and group.pod_group_name:
+        return group.pod_group_name
+    return (pod.metadata.labels or {}).get(GANG_LABEL, "")
+
+
 def is_ours(state: ClusterState, pod: Pod) -> bool:
     """Whether the pod may be decided by us: not ended, not on a node, not being deleted, not gated, and ours."""
     return not (
@@ -210,11 +231,15 @@ def is_ours(state: ClusterState, pod: Pod) -> bool:
 
 def _classify(state: ClusterState, record: PodRecord, pod: Pod) -> None:
     """Puts a pod where its new version belongs."""
+    state.nominate(record, nominated_node(pod))
+    state.join_gang(record, gang_of(pod))
     if pod.spec.node_name and not is_terminal(pod):
         state.bind(record, pod.spec.node_name, state.profiles.of(pod))
+        record.priority = pod.spec.priority or 0
         return
     if not is_ours(state, pod):
         state.idle(record)
+        record.priority = pod.spec.priority or 0
         return
     priority, pod_class, profile = pod.spec.priority or 0, state.classes.of(pod, record.demand), state.profiles.of(pod)
     unchanged = (priority, pod_class, profile) == (record.priority, record.pod_class, record.profile)

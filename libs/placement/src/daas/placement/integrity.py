@@ -24,6 +24,15 @@ from daas.placement.resources import CPU, MEMORY, PODS, Demand, allocatable, dem
 from daas.placement.snapshot import SnapshotHead, read_snapshot
 from daas.placement.state import ClusterState
 
+#: What two rows can't show: rules between pods, promises, and groups.
+_OUT_OF_SIGHT = (
+    UNSUPPORTED
+    | Reason.EXISTING_ANTI_AFFINITY
+    | Reason.RESERVED_FOR_NOMINATED
+    | Reason.GANG_INCOMPLETE
+    | Reason.GANG_DOES_NOT_FIT
+)
+
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong with a leaf.
@@ -221,7 +230,7 @@ def refute(policy: Policy, evidence: Refutation) -> Finding | None:
     if not _fits(asked, other):
         return None
     if leaf.node is None:
-        if leaf.reasons & (UNSUPPORTED | Reason.EXISTING_ANTI_AFFINITY | Reason.RESERVED_FOR_NOMINATED):
+        if leaf.reasons & _OUT_OF_SIGHT:
             return None
         return Finding(index=index, rule="left-out", message=f"{leaf.name} fits {name}, even after the batch")
     if leaf.node == name or any(later.node == name for later in leaves[index + 1 :]):

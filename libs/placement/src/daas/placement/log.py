@@ -131,6 +131,21 @@ class TenantDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="tenant_delet
     namespace: Name
 
 
+class PodGroupUpserted(msgspec.Struct, frozen=True, kw_only=True, tag="pod_group_upserted"):
+    """A group of pods of which at least so many are placed together, or none."""
+
+    namespace: Name
+    name: Name
+    min_count: Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+
+
+class PodGroupDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="pod_group_deleted"):
+    """A group is gone; pods that name it wait."""
+
+    namespace: Name
+    name: Name
+
+
 ObjectEvent = (
     NamespaceUpserted
     | NamespaceDeleted
@@ -140,6 +155,8 @@ ObjectEvent = (
     | ControllerDeleted
     | TenantUpserted
     | TenantDeleted
+    | PodGroupUpserted
+    | PodGroupDeleted
 )
 Event = (
     NodeUpserted | NodeDeleted | PodUpserted | PodDeleted | BindFailed | ResyncStarted | ResyncFinished | ObjectEvent

@@ -242,6 +242,12 @@ class SchedulingGate(Model, frozen=True, kw_only=True):
     name: Text = ""
 
 
+class SchedulingGroup(Model, frozen=True, kw_only=True):
+    """spec.schedulingGroup: the group that the pod is placed with."""
+
+    pod_group_name: Annotated[str, msgspec.Meta(max_length=253)] = ""
+
+
 class PodSpec(Model, frozen=True, kw_only=True):
     """spec of a pod: what bears on where it may run and what it takes."""
 
@@ -262,14 +268,37 @@ class PodSpec(Model, frozen=True, kw_only=True):
     volumes: Annotated[tuple[Volume, ...], msgspec.Meta(max_length=1024)] | None = None
     resource_claims: Annotated[tuple[Anything, ...], msgspec.Meta(max_length=64)] | None = None
     host_network: bool = False
-    scheduling_group: Anything | None = None
+    scheduling_group: SchedulingGroup | None = None
     workload_ref: Anything | None = None
 
 
+class ContainerStatus(Model, frozen=True, kw_only=True):
+    """status.containerStatuses[]: what a running container has, which a resize may not have reached yet."""
+
+    name: Text = ""
+    allocated_resources: ResourceList | None = None
+    resources: Requirements | None = None
+
+
+class PodCondition(Model, frozen=True, kw_only=True):
+    """status.conditions[]: only what says that a resize can't be done."""
+
+    type: Text = ""
+    status: Text = ""
+    reason: Text = ""
+
+
+ContainerStatuses = Annotated[tuple[ContainerStatus, ...], msgspec.Meta(max_length=1024)]
+
+
 class PodStatus(Model, frozen=True, kw_only=True):
-    """status of a pod: whether it still runs."""
+    """status of a pod: whether it still runs, what it has, and the node it was promised by preemption."""
 
     phase: Text = ""
+    nominated_node_name: Annotated[str, msgspec.Meta(max_length=253)] = ""
+    container_statuses: ContainerStatuses | None = None
+    init_container_statuses: ContainerStatuses | None = None
+    conditions: Annotated[tuple[PodCondition, ...], msgspec.Meta(max_length=64)] | None = None
 
 
 class Pod(Model, frozen=True, kw_only=True):

@@ -46,7 +46,7 @@ class Neighbours:
         if tell:
             self._note(profile, node, 1)
 
-    def remove(self, profile: Profile, node: str) -> None:
+    def remove(self, profile: Profile, node: str, *, tell: bool = True) -> None:
         """One less."""
         left = profile.on[node] - 1
         if left:
@@ -61,7 +61,8 @@ class Neighbours:
                     if not beside:
                         del self._by_token[token]
                 self.carriers.remove(profile)
-        self._note(profile, node, -1)
+        if tell:
+            self._note(profile, node, -1)
 
     def candidates(self, group: Group) -> Iterable[Profile]:
         """Profiles on nodes that may be in a group."""

@@ -40,6 +40,8 @@ class Reason(IntFlag):
     SELECTOR_OPERATOR_UNSUPPORTED = 1 << 26
 
     PREFERENCE_NOT_SCORED = 1 << 48
+    GANG_INCOMPLETE = 1 << 49
+    GANG_DOES_NOT_FIT = 1 << 50
 
 
 #: No reason at all.
@@ -63,6 +65,7 @@ _PHRASES = {
     Reason.HOST_PORT_TAKEN: "host port taken",
     Reason.RESERVED_FOR_NOMINATED: "room reserved for nominated pods",
     Reason.VOLUME_MISMATCH: "volume out of reach",
+    Reason.GANG_DOES_NOT_FIT: "not enough of the pod's group fit",
     Reason.POD_AFFINITY_UNSUPPORTED: "pod affinity without a topology key",
     Reason.POD_ANTI_AFFINITY_UNSUPPORTED: "pod anti-affinity without a topology key",
     Reason.TOPOLOGY_SPREAD_UNSUPPORTED: "topology spread of an unknown kind or without a topology key",
@@ -92,6 +95,8 @@ def sentence(reasons: int, nodes: int) -> str:
     if reasons & UNSUPPORTED:
         asked = [phrase for reason, phrase in _PHRASES.items() if reasons & reason & UNSUPPORTED]
         return f"the pod asks for what this scheduler does not decide yet: {', '.join(asked) or 'an unknown feature'}"
+    if reasons & Reason.GANG_INCOMPLETE:
+        return "the pod waits for the rest of its group"
     if reasons & Reason.NO_NODES:
         return "no nodes are known"
     refused = [phrase for reason, phrase in _PHRASES.items() if reasons & reason]

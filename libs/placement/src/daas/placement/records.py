@@ -128,6 +128,8 @@ class PodRecord:
         attempts: failures in a row.
         not_before_ms: end of the delay after the last failure.
         ticket: place in the queue, given when it became active.
+        gang: name of the group that it is placed with, or "".
+        nominated: the node that preemption promised it, while it is on none.
         pod_class: what it asks for; only pods that may have to be decided have one.
         profile: what it is to other pods; idle pods have none.
     """
@@ -139,9 +141,11 @@ class PodRecord:
         "encoded",
         "epoch",
         "expires_ms",
+        "gang",
         "name",
         "namespace",
         "node",
+        "nominated",
         "not_before_ms",
         "pod_class",
         "priority",
@@ -174,6 +178,8 @@ class PodRecord:
         self.attempts = 0
         self.not_before_ms = 0
         self.ticket = 0
+        self.nominated = ""
+        self.gang = ""
 
     def to_bcs(self) -> bytes:
         """The leaf of this pod in the state."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from daas.placement.errors import QuantityError
-from daas.placement.model import Container, Node, Pod
+from daas.placement.model import Container, ContainerStatus, Node, Pod
 from daas.placement.quantity import NANO, NANO_PER_MILLI, parse_nano
 
 CPU = "cpu"
@@ -43,10 +43,25 @@ def _unit(resource: str) -> int:
     return NANO_PER_MILLI if resource == CPU else NANO
 
 
-def _container_nano(container: Container, field: str, defaults: Mapping[str, int]) -> dict[str, int]:
+def _container_nano(
+    container: Container, field: str, defaults: Mapping[str, int], status: ContainerStatus | None, *, infeasible: bool
+) -> dict[str, int]:
+    """What a container counts for: what it asks for or, being resized in place, what it has, whichever is more.
+
+    A resize that the node can't do is left out of the count.
+    """
     total = dict(defaults)
     for resource, text in (container.resources.requests or {}).items():
         total[resource] = _parse(text, f"{field}.resources.requests[{resource}]")
+    if status is None:
+        return total
+    has: dict[str, int] = {}
+    for amounts in (status.allocated_resources, status.resources and status.resources.requests):
+        for resource, text in (amounts or {}).items():
+            amount = _parse(text, f"status of {field}[{resource}]")
+            has[resource] = max(has.get(resource, 0), amount)
+    for resource, amount in has.items():
+        total[resource] = amount if infeasible else max(total.get(resource, 0), amount)
     return total
 
 
@@ -63,15 +78,20 @@ def _add(total: dict[str, int], more: Mapping[str, int]) -> None:
 
 
 def _pod_nano(pod: Pod, defaults: Mapping[str, int]) -> dict[str, int]:
-    spec = pod.spec
+    spec, status = pod.spec, pod.status
     total: dict[str, int] = {}
+    statuses = {s.name: s for s in (*(status.container_statuses or ()), *(status.init_container_statuses or ()))}
+    infeasible = any(c.type == "PodResizePending" and c.reason == "Infeasible" for c in status.conditions or ())
     for index, container in enumerate(spec.containers):
-        _add(total, _container_nano(container, f"spec.containers[{index}]", defaults))
+        of = statuses.get(container.name)
+        _add(total, _container_nano(container, f"spec.containers[{index}]", defaults, of, infeasible=infeasible))
     sidecars: dict[str, int] = {}
     largest: dict[str, int] = {}
     for index, container in enumerate(spec.init_containers or ()):
-        moment = _container_nano(container, f"spec.initContainers[{index}]", defaults)
-        if container.restart_policy == "Always":
+        sidecar = container.restart_policy == "Always"
+        of = statuses.get(container.name) if sidecar else None
+        moment = _container_nano(container, f"spec.initContainers[{index}]", defaults, of, infeasible=infeasible)
+        if sidecar:
             _add(total, moment)
             _add(sidecars, moment)
             moment = sidecars

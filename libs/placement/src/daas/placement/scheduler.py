@@ -12,7 +12,9 @@ from daas.placement.fairness import FairnessCertificate, Grant, Order, TenantSha
 from daas.placement.fold import fold
 from daas.placement.log import RefusedEvent, decode_entry, decode_event
 from daas.placement.policy import Genesis
-from daas.placement.records import PodRecord, PodState
+from daas.placement.reasons import Reason
+from daas.placement.records import TAKES_CAPACITY, PodRecord, PodState
+from daas.placement.resources import PODS
 from daas.placement.snapshot import SnapshotHead, read_snapshot, write_snapshot
 from daas.placement.state import ClusterState
 
@@ -42,6 +44,14 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     decision: Decision | None
     refused: tuple[RefusedEvent, ...]
     fairness: FairnessCertificate | None = None
+
+
+class Choice(NamedTuple):
+    """What was chosen for a pod."""
+
+    node: str | None
+    score: int
+    reasons: int
 
 
 class Scheduler:
@@ -160,18 +170,26 @@ class Scheduler:
         state = self._state
         if state.resync_id:
             return None
+        if state.gangs:
+            state.assemble()
         unschedulable = state.queue.members[PodState.UNSCHEDULABLE]
         if state.queue.active or (state.helped and unschedulable):
             self._engine.sync(state)
             seed = merkle.digest(_SEED_DOMAIN + self._digest + self._log_root)
             self._engine.begin(int.from_bytes(seed[:8], "little"))
             self._wake(now_ms)
+            if state.gangs:
+                state.assemble()
         state.helped = False
         if not state.queue.active:
             return None
         sequence, expires_ms = self._sequence + 1, now_ms + self._genesis.policy.expires_ms
         records, fairness = self._order()
-        leaves = tuple(self._place(record, sequence, now_ms, expires_ms) for record in records)
+        choices = self._choose_whole(records) if any(record.gang for record in records) else map(self._choose, records)
+        leaves = tuple(
+            self._settle(record, choice, sequence, now_ms, expires_ms)
+            for record, choice in zip(records, choices, strict=True)
+        )
         batch = PlacementBatch(
             chain=self._genesis.chain,
             registry=self._genesis.registry,
@@ -236,26 +254,94 @@ class Scheduler:
         weight = state.policy.hard_affinity_weight
         return Wish(pod_class, profile, state.neighbours.coupling(profile, state.objects, weight))
 
-    def _place(self, record: PodRecord, sequence: int, now_ms: int, expires_ms: int) -> Leaf:
-        """Decides one pod."""
+    def _kept_for_others(self, record: PodRecord) -> list[str]:
+        """Nodes that can't hold the pod beside those that were promised them with no less priority."""
+        state, full = self._state, []
+        for name, promised in state.nominated.items():
+            node = state.nodes.get(name)
+            above = [p for p in promised.values() if p.priority >= record.priority and p is not record and not p.node]
+            if node is None or not above:
+                continue
+            wanted: dict[str, int] = {PODS: len(above) + 1}
+            for pod in (*above, record):
+                for resource, amount in pod.demand.requests:
+                    wanted[resource] = wanted.get(resource, 0) + amount
+            asked = (PODS, *(resource for resource, _ in record.demand.requests))
+            taken = {**node.used, PODS: node.pods}
+            if any(taken.get(r, 0) + wanted[r] > node.capacity.get(r, 0) for r in asked):
+                full.append(name)
+        return full
+
+    def _choose(self, record: PodRecord) -> Choice:
+        """A node for one pod, which the engine counts there from now on."""
         wish = self._wish(record)
-        chosen = None if wish.pod_class.unsupported else self._engine.choose(wish)
-        if chosen is None:
-            reasons = wish.pod_class.unsupported or int(self._engine.explain(wish))
-            node, score = None, 0
+        if wish.pod_class.unsupported:
+            return Choice(None, 0, wish.pod_class.unsupported)
+        closed = self._kept_for_others(record) if self._state.nominated else ()
+        chosen = self._engine.choose(wish, closed, record.nominated)
+        if chosen is not None:
+            return Choice(chosen[0], chosen[1], 0)
+        reasons = int(self._engine.explain(wish))
+        return Choice(None, 0, reasons | Reason.RESERVED_FOR_NOMINATED if closed else reasons)
+
+    def _choose_whole(self, records: list[PodRecord]) -> list[Choice]:
+        """Nodes for all pods of a batch, where groups get enough of them or none at all.
+
+        A group that doesn't fit is left out and everything is chosen anew without it, so that nothing depends on
+        pods that are not placed.
+        """
+        state = self._state
+        missing: dict[tuple[str, str], int] = {}
+        for key in sorted({(record.namespace, record.gang) for record in records if record.gang}):
+            size, mates = state.gang_size(key), state.gangs[key].values()
+            placed = sum(mate.state in TAKES_CAPACITY for mate in mates)
+            due = sum((record.namespace, record.gang) == key for record in records)
+            missing[key] = due + 1 if size is None else max(size - placed, 0)
+        left_out = {
+            key: int(Reason.GANG_INCOMPLETE)
+            for key, count in missing.items()
+            if count > sum((record.namespace, record.gang) == key for record in records)
+        }
+        while True:
+            choices: list[Choice] = []
+            placed_now: dict[tuple[str, str], int] = {}
+            for record in records:
+                key = (record.namespace, record.gang)
+                if key in left_out:
+                    choices.append(Choice(None, 0, left_out[key]))
+                    continue
+                choice = self._choose(record)
+                choices.append(choice)
+                if choice.node is not None:
+                    placed_now[key] = placed_now.get(key, 0) + 1
+                    assert record.profile is not None, "a due pod has a profile"
+                    state.neighbours.add(record.profile, choice.node, tell=False)
+            short = [key for key, count in missing.items() if key not in left_out and placed_now.get(key, 0) < count]
+            for record, choice in zip(reversed(records), reversed(choices), strict=True):
+                if choice.node is not None:
+                    assert record.profile is not None, "a due pod has a profile"
+                    state.neighbours.remove(record.profile, choice.node, tell=False)
+                    if short:
+                        self._engine.take_back(self._wish(record), choice.node)
+            if not short:
+                return choices
+            for key in short:
+                left_out[key] = int(Reason.GANG_DOES_NOT_FIT)
+
+    def _settle(self, record: PodRecord, choice: Choice, sequence: int, now_ms: int, expires_ms: int) -> Leaf:
+        """Takes a choice over into the state."""
+        if choice.node is None:
             self._state.park(record, now_ms)
         else:
-            reasons = 0
-            node, score = chosen
-            self._state.assume(record, node, sequence, expires_ms)
+            self._state.assume(record, choice.node, sequence, expires_ms)
         return Leaf(
             pod_uid=record.uid,
             namespace=record.namespace,
             name=record.name,
             resource_version=record.resource_version,
-            node=node,
-            score=score,
-            reasons=reasons,
+            node=choice.node,
+            score=choice.score,
+            reasons=choice.reasons,
         )
 
 

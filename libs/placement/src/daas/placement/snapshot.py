@@ -10,7 +10,16 @@ import msgspec
 from daas.common import merkle
 from daas.placement.batch import DIGEST_LENGTH, PlacementBatch
 from daas.placement.errors import EventError, QuantityError, SnapshotError
-from daas.placement.fold import MAX_NODES, MAX_PODS, is_ours, node_record, object_key, parse_version
+from daas.placement.fold import (
+    MAX_NODES,
+    MAX_PODS,
+    gang_of,
+    is_ours,
+    node_record,
+    nominated_node,
+    object_key,
+    parse_version,
+)
 from daas.placement.log import ObjectEvent
 from daas.placement.model import Node, Pod
 from daas.placement.objects import MAX_OBJECTS, ObjectRecord
@@ -234,8 +243,10 @@ def _add_pod(state: ClusterState, row: _PodRow) -> None:
     record.demand = demand(pod)
     if row.state in PENDING or row.state is PodState.ASSUMED:
         _require(is_ours(state, pod), f"pod {meta.uid} is {row.state.name} but not ours to place")
-        record.priority = pod.spec.priority or 0
         record.pod_class = state.classes.of(pod, record.demand)
     if row.state is not PodState.IDLE:
         record.profile = state.profiles.of(pod)
+    record.priority = pod.spec.priority or 0
     state.restore_pod(record, row.node)
+    state.nominate(record, nominated_node(pod))
+    state.join_gang(record, gang_of(pod))

@@ -35,6 +35,7 @@ class ClusterState:
         last_ms: timestamp of the last readable entry.
         objects: what is neither node nor pod.
         neighbours: who is beside whom, as far as choices depend on it.
+        nominated: node name to the pods that were promised it; gangs: (namespace, group) to its pods.
         capacity: resource to amount over all nodes; holdings: namespace to what its placed pods take, with `pods`.
         epoch: number of the last resync that was started; resync_id: its id while it runs, else "".
         tickets: places in the queue given so far.
@@ -49,6 +50,8 @@ class ClusterState:
         self.pod_names: dict[tuple[str, str], PodRecord] = {}
         self.pods_on: dict[str, dict[str, PodRecord]] = {}
         self.assumed: dict[str, PodRecord] = {}
+        self.nominated: dict[str, dict[str, PodRecord]] = {}
+        self.gangs: dict[tuple[str, str], dict[str, PodRecord]] = {}
         self.objects: dict[ObjectKey, ObjectRecord] = {}
         self.neighbours = Neighbours()
         self.profiles = Profiles()
@@ -134,6 +137,8 @@ class ClusterState:
     def remove_pod(self, record: PodRecord) -> None:
         """Forgets a pod and frees what it held."""
         self._leave(record)
+        self.nominate(record, "")
+        self.join_gang(record, "")
         del self.pods[record.uid]
         if self.pod_names.get((record.namespace, record.name)) is record:
             del self.pod_names[record.namespace, record.name]
@@ -264,6 +269,47 @@ class ClusterState:
                 self.helped = True
             record.node = ""
             record.sequence = record.expires_ms = 0
+
+    def nominate(self, record: PodRecord, node: str) -> None:
+        """A pod was promised a node, another one, or none."""
+        if record.nominated == node:
+            return
+        if record.nominated:
+            beside = self.nominated[record.nominated]
+            del beside[record.uid]
+            if not beside:
+                del self.nominated[record.nominated]
+            self.helped = True
+        record.nominated = node
+        if node:
+            self.nominated.setdefault(node, {})[record.uid] = record
+
+    def join_gang(self, record: PodRecord, gang: str) -> None:
+        """A pod belongs to a group, to another one, or to none."""
+        if record.gang == gang:
+            return
+        if record.gang:
+            mates = self.gangs[record.namespace, record.gang]
+            del mates[record.uid]
+            if not mates:
+                del self.gangs[record.namespace, record.gang]
+        record.gang = gang
+        if gang:
+            self.gangs.setdefault((record.namespace, gang), {})[record.uid] = record
+
+    def assemble(self) -> None:
+        """Where a pod of a group is due, the others that wait are due with it."""
+        for mates in [self.gangs[key] for key in sorted(self.gangs)]:
+            waiting = [mate for mate in mates.values() if mate.state in PENDING]
+            if any(mate.state is PodState.ACTIVE for mate in waiting):
+                for mate in sorted(waiting, key=lambda record: record.uid):
+                    if mate.state is not PodState.ACTIVE:
+                        self.activate(mate)
+
+    def gang_size(self, key: tuple[str, str]) -> int | None:
+        """How many pods of a group are placed together; None where the group is not known."""
+        record = self.objects.get(("PodGroup", *key))
+        return None if record is None else int(record.value.min_count)
 
     def change_profile(self, record: PodRecord, profile: Profile) -> None:
         """Another profile for a pod, also while it is on a node."""

@@ -306,11 +306,11 @@ class NodeTable:
                 column.sizes[slot] = _image_size(self._image_source[slot], name)
         return column
 
-    def take(self, slot: int, rows: tuple[tuple[int, int], ...], cpu: int, memory: int) -> None:
+    def take(self, slot: int, rows: tuple[tuple[int, int], ...], cpu: int, memory: int, pods: int = 1) -> None:
         """Counts a pod that was just placed: (row, amount) of what it takes, and what it counts for in scores."""
         for row, amount in rows:
             self.free[row, slot] -= amount
-        self.free[PODS_COLUMN, slot] -= 1
+        self.free[PODS_COLUMN, slot] -= pods
         self.score[CPU_COLUMN, slot] += cpu
         self.score[MEMORY_COLUMN, slot] += memory
         self.dynamic_log.append(slot)
