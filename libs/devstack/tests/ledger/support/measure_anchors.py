@@ -1,4 +1,4 @@
-"""`python measure_anchors.py`: anchors that the ledger runs in a second of processor time, and what one costs in gas."""
+"""`python measure_anchors.py`: anchors that the ledger runs in a second of processor time, and the gas of one."""
 
 import asyncio
 import json
