@@ -53,10 +53,10 @@ class WebhookServer:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 path = self.path.partition("?")[0]
-                shown = bool(self.connection.getpeercert())  # type: ignore[attr-defined] # the socket is wrapped
+                shown = bool(self.connection.getpeercert())
                 owner.exchanges.append(Exchange(self.path, dict(self.headers), body, shown))
                 time.sleep(owner.delay_s)
-                answer = owner.answers.get(path, lambda _: {})(body)
+                answer = owner.answers[path](body) if path in owner.answers else {}
                 raw = json.dumps(answer).encode() if answer is not None else b"broken"
                 self.send_response(200 if answer is not None else 500)
                 self.send_header("Content-Type", "application/json")

@@ -49,7 +49,7 @@ async def test_one_of_two_leads_until_its_lease_has_stood_still_for_the_whole_ti
     ours, theirs = Clock(), Clock()
     a, b = candidate(cluster.client, "a", ours), candidate(cluster.client, "b", theirs)
     await a.acquire()
-    assert a.leading
+    a.check()
     assert not await b._attempt()
     theirs.s += 14.9
     assert not await b._attempt(), "it has changed within 15 s of what b saw"

@@ -98,7 +98,7 @@ def free_port() -> int:
 async def apply(client: KubeClient, path: Path) -> None:
     """POSTs the manifests of a file."""
     plural = {"Namespace": "namespaces", "ServiceAccount": "serviceaccounts", "ValidatingAdmissionPolicy": None}
-    for manifest in yaml.safe_load_all(path.read_text()):
+    for manifest in yaml.safe_load_all(await asyncio.to_thread(path.read_text)):
         kind, version = manifest["kind"], manifest["apiVersion"]
         base = f"/apis/{version}" if "/" in version else f"/api/{version}"
         namespace = manifest["metadata"].get("namespace")

@@ -63,6 +63,7 @@ class Gateway:
             metrics=WatchMetrics(app.metrics),
             watch_timeout_s=settings.gateway_watch_timeout_s,
             on_refused=_refused,
+            surroundings=True,
         )
         self.reporter = Reporter(
             client,
@@ -121,6 +122,7 @@ class Gateway:
         app.task("appender")(self.appender.run)
         app.task("nodes")(self.watcher.follow_nodes)
         app.task("pods")(self.watcher.follow_pods)
+        app.task("surroundings")(self.watcher.follow_surroundings)
         app.task("reporter")(self.reporter.run)
         app.task("status")(self._report_status)
         app.check("kubernetes")(self.watcher.check)

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from daas.common.errors import DecodeError, Unavailable
 from daas.gateway.appender import Key, LogAppender
 from daas.gateway.cache import TERMINAL_PHASES, ClusterCache
+from daas.gateway.surroundings import FOLLOWED, Place, Surroundings
 from daas.kube import Backoff, Deleted, KubeClient, ListFinished, ListStarted, Reflector, Upserted
 from daas.placement.log import NodeDeleted, NodeUpserted, PodDeleted, PodUpserted, ResyncFinished, ResyncStarted
 from daas.placement.model import Node, ObjectMeta, Pod
@@ -64,6 +65,7 @@ class ClusterWatcher:
         clock_ms: Unix time in milliseconds.
         watch_timeout_s: see `Reflector`.
         on_refused: told about objects that can't be decoded: they are in neither cache nor log.
+        surroundings: whether namespaces, services and controllers go into the log too.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class ClusterWatcher:
         watch_timeout_s: int = 120,
         on_refused: Callable[[DecodeError], None] | None = None,
         backoff: Callable[[], Backoff] = Backoff,
+        surroundings: bool = False,
     ) -> None:
         self._cache = cache
         self._appender = appender
@@ -102,6 +105,18 @@ class ClusterWatcher:
         self.pods = Reflector(
             client, PODS_PATH, Pod, watch_timeout_s=watch_timeout_s, backoff=backoff(), on_refused=refused("pod")
         )
+        self.surroundings: Surroundings | None = None
+        self._awaited = {"nodes", "pods"}
+        if surroundings:
+            self._awaited |= {one.kind for one in FOLLOWED}
+            self.surroundings = Surroundings(
+                client,
+                changed=self._surrounding,
+                listed=self._finish,
+                on_refused=refused("surrounding"),
+                watch_timeout_s=watch_timeout_s,
+                backoff=backoff,
+            )
         self._listed: dict[str, set[str]] = {}
         self._complete: set[str] = set()
         self._both = asyncio.Event()
@@ -122,6 +137,10 @@ class ClusterWatcher:
                 raise Unavailable(f"{kind}: {reflector.problem.message}", reason=reflector.problem.reason)
             if not reflector.synced:
                 raise Unavailable(f"{kind} are not listed yet", reason="not-synced")
+        if self.surroundings is not None:
+            self.surroundings.check()
+        if not self.complete:
+            raise Unavailable(f"not listed yet: {self._awaited - self._complete}", reason="not-synced")
 
     async def follow_nodes(self) -> None:
         """Follows the nodes for ever."""
@@ -206,18 +225,39 @@ class ClusterWatcher:
     def _finish(self, kind: str) -> None:
         """A list is complete: once both are, everything known goes into the log as one resync."""
         self._complete.add(kind)
-        if len(self._complete) == 2:
+        if self._complete >= self._awaited:
             self._both.set()
         if self.complete:
             identity = secrets.token_hex(8)
             self._appender.resync(ResyncStarted(id=identity), self._everything(), ResyncFinished(id=identity))
             self._metrics.resyncs.inc()
 
+    async def follow_surroundings(self) -> None:
+        """Follows namespaces, services and controllers for ever."""
+        if self.surroundings is None:
+            await asyncio.Event().wait()
+            return
+        async with asyncio.TaskGroup() as group:
+            for one in FOLLOWED:
+                group.create_task(self.surroundings.follow(one))
+
+    async def _surrounding(self, place: Place, event: msgspec.Struct) -> None:
+        if self.complete:
+            await self._appender.offer(_surrounding_key(place), event)
+
     def _everything(self) -> Iterator[tuple[Key, msgspec.Struct]]:
+        if self.surroundings is not None:
+            for place, event in self.surroundings.events():
+                yield _surrounding_key(place), event
         for node in self._cache.nodes.values():
             yield ("node", node.metadata.uid), NodeUpserted(node=node)
         for pod in self._cache.logged_pods():
             yield ("pod", pod.metadata.uid), PodUpserted(pod=pod)
+
+
+def _surrounding_key(place: Place) -> Key:
+    kind, namespace, name = place
+    return kind, f"{namespace}/{name}"
 
 
 def _same(known: Node | Pod, now: Node | Pod) -> bool:

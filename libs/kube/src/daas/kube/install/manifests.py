@@ -22,8 +22,9 @@ def namespace() -> list[Object]:
 def rbac() -> list[Object]:
     """What the gateway's service account may do: read, bind, report, and hold its lease."""
     rules = [
-        {"apiGroups": [""], "resources": ["nodes", "pods", "namespaces", "services"],
+        {"apiGroups": [""], "resources": ["nodes", "pods", "namespaces", "services", "replicationcontrollers"],
          "verbs": ["get", "list", "watch"]},
+        {"apiGroups": ["apps"], "resources": ["replicasets", "statefulsets"], "verbs": ["get", "list", "watch"]},
         {"apiGroups": [""], "resources": ["pods/binding", "bindings"], "verbs": ["create"]},
         {"apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch", "update"]},
         {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch", "update"]},
