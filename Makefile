@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := $(sort $(wildcard libs/*/pyproject.toml services/*/pyproject.toml))
 LOCKED := infra/python/bootstrap.txt infra/python/requirements.txt
-CODE := libs services tests
+CODE := libs services tests infra
 SEED ?= 1
 
-.PHONY: help demo up test check soak bench fmt lock move clean
+.PHONY: help demo up test check soak bench simulate fmt lock move eif-rootfs clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ soak: $(VENV)/.ready ## the long form of fuzzing, simulation and chaos
 bench: $(VENV)/.ready ## throughput and memory, beside the floors they are measured against
 	@$(BIN)/python tests/bench/run.py
 
+simulate: $(VENV)/.ready ## a simulated cluster from a seed: make simulate SEED=7
+	@$(BIN)/python libs/placement/tests/simulate.py $(SEED)
+
 fmt: $(VENV)/.ready ## format and apply the safe fixes
 	@$(BIN)/ruff format $(CODE)
 	@$(BIN)/ruff check --fix $(CODE)
@@ -47,6 +50,9 @@ lock: $(VENV)/.ready ## pin every dependency by hash again
 
 move: ## rebuild the Move package (needs npm)
 	@cd infra/move && npm ci --no-audit --no-fund && node build.mjs
+
+eif-rootfs: ## the enclave's reproducible root file system: make eif-rootfs OUT=rootfs.cpio CA=nats-ca.pem
+	@bash infra/nitro/build-rootfs.sh "$(OUT)" "$(CA)"
 
 clean: ## remove what make made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .daas

@@ -68,6 +68,6 @@ def test_a_log_that_breaks_an_invariant_is_shortened_to_what_breaks_it(monkeypat
 
 
 def test_the_command_runs_a_seed_and_names_what_it_did() -> None:
-    program = [sys.executable, "-m", "daas.placement.simulate", "5", "--steps", "40"]
+    program = [sys.executable, str(Path(__file__).with_name("simulate.py")), "5", "--steps", "40"]
     found = subprocess.run(program, capture_output=True, text=True, check=True)
     assert found.stdout.startswith("seed 5: 40 steps, ")

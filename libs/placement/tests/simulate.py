@@ -1,7 +1,6 @@
-"""Simulates clusters from a seed and checks the invariants after every entry: `python -m daas.placement.simulate SEED`.
+"""Simulates clusters from a seed and checks the invariants after every entry: `make simulate SEED=7`.
 
-The simulator and the naive reference that it compares with are part of the tests, so this works in a checkout only. A
-seed that fails prints the command that runs it again and a shortened log that still fails.
+A seed that fails prints the command that runs it again and a shortened log that still fails.
 """
 
 import argparse
@@ -10,20 +9,17 @@ import time
 from importlib import import_module
 from pathlib import Path
 
-SUPPORT = Path(__file__).parents[3] / "tests" / "support"
+SUPPORT = Path(__file__).resolve().parent / "support"
 STEPS = 10_000
 
 
 def main(arguments: list[str]) -> int:
-    """0 where every invariant held, 1 where one broke, 2 without a checkout."""
-    parser = argparse.ArgumentParser(prog="python -m daas.placement.simulate", description=__doc__)
+    """0 where every invariant held, 1 where one broke."""
+    parser = argparse.ArgumentParser(prog="simulate.py", description=__doc__)
     parser.add_argument("seed", type=int)
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds from there on")
     parser.add_argument("--steps", type=int, default=STEPS)
     options = parser.parse_args(arguments)
-    if not (SUPPORT / "placement_simulator.py").exists():
-        print(f"the simulator is not at {SUPPORT}: this needs a checkout", file=sys.stderr)  # noqa: T201 - a command
-        return 2
     sys.path.insert(0, str(SUPPORT))
     simulator = import_module("placement_simulator")
     for seed in range(options.seed, options.seed + options.seeds):
@@ -32,7 +28,7 @@ def main(arguments: list[str]) -> int:
             decisions = simulator.run(seed, options.steps)
         except simulator.SimulationFailed as failure:
             print(failure)  # noqa: T201 - a command
-            print(f"again: python -m daas.placement.simulate {seed} --steps {failure.steps}")  # noqa: T201 - as above
+            print(f"again: python libs/placement/tests/simulate.py {seed} --steps {failure.steps}")  # noqa: T201 - as above
             entries = simulator.shrink(failure.entries)
             print(f"a log of {len(entries)} of {len(failure.entries)} entries:")  # noqa: T201 - as above
             for entry in entries:
