@@ -120,6 +120,26 @@ def test_a_proposal_is_made_voted_on_and_not_executed_before_its_time(world: Wor
     assert world.run_json("govern", "show", address)["executed"] is False
 
 
+def test_nodes_and_proposals_are_listed(world: World) -> None:
+    world.run_json("node", "register", "edge-2")
+    nodes: Any = world.run_json("node", "list")
+    assert [node["name"] for node in nodes] == ["edge-2"]
+    assert "edge-2" in world.run("node", "list").output
+    world.run_json("stake", "deposit", "1")
+    proposed = world.run_json("govern", "propose", "limits", "future_skew_ms=30000")["proposal"]
+    proposals: Any = world.run_json("govern", "list")
+    assert proposals[0]["proposal"] == proposed
+    assert "change the time limits" in world.run("govern", "list").output
+
+
+def test_the_gas_of_the_signer_or_of_anyone_else_is_shown(world: World) -> None:
+    own = world.run_json("chain", "status")
+    assert own["account"] == world.address
+    assert own["gas"].endswith(" SUI")
+    assert own["gas"] != "0 SUI"
+    assert world.run_json("chain", "status", "0x" + "07" * 32)["gas"] == "0 SUI"
+
+
 def test_an_unknown_parameter_is_named_with_those_that_there_are(world: World) -> None:
     wrong = world.run("govern", "propose", "parameters", "quorum=1")
     assert isinstance(wrong.exception, InvalidInput)

@@ -1,6 +1,7 @@
 """`daas chain`: a key, the package, the registry, money for gas, and how it all stands."""
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import aiohttp
 import typer
 
 from daas.cli.context import Context
-from daas.cli.ledger import Keystore, Output, Yes, confirm, mist, show, signer_of, sui, with_ledger
+from daas.cli.ledger import KEY_VARIABLE, Keystore, Output, Yes, confirm, mist, show, signer_of, sui, with_ledger
 from daas.common.errors import InvalidInput, Unavailable
 from daas.ledger import Ledger, Signer
 from daas.placement import Policy
@@ -95,8 +96,15 @@ def fund(
 
 
 @chain_app.command("status")
-def status(output: Output = "table") -> None:
-    """Shows the registry as it is now: head of the chain, images, limits, stake."""
+def status(
+    address: Annotated[str | None, typer.Argument(help="whose gas to show, a relay's; else the signer's")] = None,
+    keystore: Keystore = None,
+    output: Output = "table",
+) -> None:
+    """Shows the registry as it is now: head of the chain, images, stake, and what an account has for gas."""
+    payer = address
+    if payer is None and (keystore is not None or os.environ.get(KEY_VARIABLE)):
+        payer = signer_of(keystore).address
 
     async def work(ledger: Ledger, context: Context) -> dict[str, Any]:
         registry = await ledger.registry(context.registry)
@@ -112,6 +120,8 @@ def status(output: Output = "table") -> None:
             "images": len(registry.measurements),
             "bonded stake": sui(pool.bonded_mist),
             "treasury": sui(pool.treasury),
+            "checkpoint": await ledger.latest_checkpoint(),
+            **({"account": payer, "gas": sui(await ledger.balance(payer))} if payer else {}),
         }
 
     show(with_ledger(None, work, signing=False), output, title="registry")

@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from daas.cli.context import Context
-from daas.cli.ledger import Keystore, Output, Yes, confirm, mist, show, sui, with_ledger
+from daas.cli.ledger import Keystore, Output, Yes, confirm, mist, show, show_all, sui, with_ledger
 from daas.common.errors import InvalidInput
 from daas.ledger import Ledger, Limits, Parameters, Proposal
 
@@ -164,6 +164,30 @@ def show_proposal(proposal: Address, output: Output = "table") -> None:
         return await ledger.governance.proposal(proposal)
 
     show(_fields(with_ledger(None, work, signing=False)), output, title="proposal")
+
+
+@govern_app.command("list")
+def list_proposals(output: Output = "table") -> None:
+    """Lists the cluster's proposals and the votes so far, newest first."""
+
+    async def work(ledger: Ledger, context: Context) -> list[Proposal]:
+        # The package's address is learned from the registry where the context does not name it.
+        await ledger.registry(context.registry)
+        return list(await ledger.governance.all(context.registry))
+
+    proposals = with_ledger(None, work, signing=False)
+    if output == "json":
+        show_all([_fields(proposal) for proposal in proposals], output)
+        return
+    mark = " (simulated)" if any(proposal.simulated for proposal in proposals) else ""
+    show_all([_short(proposal) for proposal in proposals], output, title=f"proposals{mark}")
+
+
+def _short(proposal: Proposal) -> dict[str, Any]:
+    """One line of a list, in which the object id fits into a terminal whole: it is what one copies."""
+    stands = "ahead" if proposal.accepted else "behind"
+    fields = _fields(proposal)
+    return {"proposal": fields["proposal"], "does": fields["does"], "vote": "executed" if proposal.executed else stands}
 
 
 def _fields(proposal: Proposal) -> dict[str, Any]:

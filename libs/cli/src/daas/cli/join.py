@@ -1,0 +1,219 @@
+"""Joining a cluster: stake, registration, the sealed K3s join token, and what a k3s agent is configured with.
+
+The token is never an argument, an output or part of an error: it is read from a file that only its owner can read,
+lies in the open only inside this process, and is written to a file of the same kind.
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import Annotated, Final, TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+import yaml
+
+from daas.cli.context import Context
+from daas.common.errors import ConfigurationError, DecodeError, InvalidInput, Refused
+from daas.common.messages import ObjectId
+from daas.kube.install.pki import write_private
+from daas.ledger import Ledger, Node, Signer
+from daas.seal import (
+    ApproveCall,
+    EncryptedObject,
+    KeyServer,
+    SealClient,
+    SessionKey,
+    Shared,
+    build_ptb,
+    parse_address,
+)
+
+T = TypeVar("T")
+
+_TOKEN_BYTES_MAX: Final = 4_096
+_FILE_BYTES_MAX: Final = 1 << 20
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+#: One request for one key, with time for slow servers.
+_SESSION_MIN: Final = 5
+#: Of the directory in which the configuration lies; it holds other files of K3s that are no secret.
+_DIRECTORY_MODE: Final = 0o755
+
+
+class KnownKeyServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A key server as an administrator pins it; the public key (96 bytes) is the one on the ledger, never its own word.
+
+    Attributes:
+        committee: whether an aggregator answers for a committee.
+    """
+
+    object_id: ObjectId
+    url: str
+    public_key: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{192}$", description="96 bytes, lower-case hex")]
+    name: str = ""
+    weight: Annotated[int, msgspec.Meta(ge=1, le=255)] = 1
+    committee: bool = False
+
+
+class KeyServers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whom the token is sealed to, and how many shares open it."""
+
+    threshold: Annotated[int, msgspec.Meta(ge=1, le=255)]
+    servers: Annotated[tuple[KnownKeyServer, ...], msgspec.Meta(min_length=1, max_length=32)]
+
+    def known(self) -> list[KeyServer]:
+        """As the client sees them."""
+        return [
+            KeyServer(
+                object_id=parse_address(each.object_id),
+                url=each.url.rstrip("/"),
+                public_key=bytes.fromhex(each.public_key),
+                name=each.name,
+                weight=each.weight,
+                committee=each.committee,
+            )
+            for each in self.servers
+        ]
+
+
+class SealedToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A join token under seal: for everyone to read, and for nodes in service to open. `sealed` is base64 in JSON."""
+
+    registry: ObjectId
+    generation: int
+    sealed: bytes
+
+
+def read_key_servers(path: Path) -> KeyServers:
+    """The key servers that a JSON file names.
+
+    Raises:
+        ConfigurationError: `file-unreadable`, `key-servers`.
+    """
+    return _read(path, KeyServers, "key-servers")
+
+
+def read_sealed(path: Path) -> SealedToken:
+    """A sealed token from the file that `seal_token` is written to.
+
+    Raises:
+        ConfigurationError: `file-unreadable`, `sealed-token`.
+    """
+    return _read(path, SealedToken, "sealed-token")
+
+
+def read_token(path: Path) -> bytes:
+    """The K3s join token (of `/var/lib/rancher/k3s/server/node-token`, for example).
+
+    Raises:
+        ConfigurationError: `token-file`: others may read it, or it holds no token. What it holds is not shown.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigurationError(f"the token file {path}: {error.strerror}", reason="token-file") from None
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if mode & _OTHERS:
+            raise ConfigurationError(
+                f"the token file {path} has mode {stat.S_IMODE(mode):04o}; it must be 0600", reason="token-file"
+            )
+        token = file.read(_TOKEN_BYTES_MAX + 1).strip()
+    if not _is_token(token):
+        raise ConfigurationError(f"the token file {path} does not hold one word of ASCII", reason="token-file")
+    return token
+
+
+async def seal_token(ledger: Ledger, context: Context, servers: KeyServers, token: bytes) -> SealedToken:
+    """Seals a join token under the cluster's present generation; needs no key and asks no key server."""
+    roster = await ledger.nodes.roster(context.registry)
+    package = parse_address(ledger.required_package())
+    sealed = SealClient(servers.known()).encrypt(package, roster.join_token_id, token, threshold=servers.threshold)
+    return SealedToken(roster.registry, roster.join_generation, sealed)
+
+
+async def missing_stake(ledger: Ledger, context: Context, name: str) -> int:
+    """What the signer must still deposit to stand for a node of this name, MIST; 0 where another one stands for it."""
+    node = await ledger.nodes.find(context.registry, name)
+    if node is not None and node.operator != ledger.address:
+        return 0
+    parameters = (await ledger.staking.pool(context.registry)).parameters
+    account = await ledger.staking.account(context.registry, ledger.address)
+    needed = parameters.node_minimum_mist * (account.nodes + (node is None))
+    return max(0, needed - account.bonded_mist)
+
+
+async def join(
+    ledger: Ledger, signer: Signer, context: Context, *, name: str, sealed: SealedToken, servers: KeyServers
+) -> tuple[Node, bytes]:
+    """Registers the node, unless it is registered already, and opens the join token with its key.
+
+    Raises:
+        MoveAbortError: the registration is refused.
+        Refused: `join-token-replaced`: sealed for another cluster or generation; NotEnoughKeys: the key servers
+            refuse, with the reason that the package gives (`EDraining`, `ENotThisNode`, `ENotEnoughStake`).
+    """
+    roster = await ledger.nodes.roster(context.registry)
+    package = parse_address(ledger.required_package())
+    content = EncryptedObject.decode(sealed.sealed)
+    if (content.package_id, content.inner_id) != (package, roster.join_token_id):
+        raise Refused(
+            f"the sealed token is not the cluster's present one, which has generation {roster.join_generation}",
+            reason="join-token-replaced",
+        )
+    node = await ledger.nodes.find(context.registry, name) or await ledger.nodes.register(context.registry, name)
+    pool, _ = await ledger.places(context.registry)
+    shared = [
+        Shared(parse_address(each), await ledger.shared_version(each)) for each in (roster.address, pool, node.address)
+    ]
+    call = ApproveCall(module="nodes", function="seal_approve_join", inner_id=content.inner_id, arguments=tuple(shared))
+    session = await SessionKey.create(signer, package, ttl_min=_SESSION_MIN)
+    async with SealClient(servers.known()) as client:
+        token = await client.decrypt(content, session, build_ptb(package, [call]))
+    if not _is_token(token):
+        raise DecodeError("what was sealed is no K3s join token", reason="join-token")
+    return node, token
+
+
+def checked_server(url: str) -> str:
+    """The URL of a K3s server, as agents reach it.
+
+    Raises:
+        InvalidInput: `server-url`.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname or parts.username or parts.path not in {"", "/"} or parts.query:
+        raise InvalidInput(f"expected https://host[:port] of a K3s server, not {url!r}", reason="server-url")
+    return url.rstrip("/")
+
+
+def write_config(directory: Path, *, server: str, token: bytes, name: str) -> Path:
+    """Writes the k3s agent's `config.yaml`, readable by its owner alone; whole or not at all.
+
+    Raises:
+        ConfigurationError: `config-file`.
+    """
+    path = directory / "config.yaml"
+    content = yaml.safe_dump({"server": server, "token": token.decode("ascii"), "node-name": name}, sort_keys=False)
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=_DIRECTORY_MODE)
+        write_private(path, content.encode())
+    except OSError as error:
+        raise ConfigurationError(f"{path} can't be written: {error.strerror}", reason="config-file") from None
+    return path
+
+
+def _is_token(token: bytes) -> bool:
+    return 0 < len(token) <= _TOKEN_BYTES_MAX and all(0x20 < byte < 0x7F for byte in token)
+
+
+def _read(path: Path, kind: type[T], reason: str) -> T:
+    try:
+        with path.open("rb") as file:
+            data = file.read(_FILE_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{path} can't be read: {error.strerror}", reason="file-unreadable") from None
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: {error}", reason=reason) from None
