@@ -258,7 +258,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     results: dict[str, float] = {}
     steps: list[Callable[[], None]] = []
-    count = 1_024 if options.quick else 8_192
+    count = 1_024 if options.quick else 6_144
     if options.memory:
         steps.append(partial(memory, 15_000, 15_000 if options.quick else 150_000, results))
     else:

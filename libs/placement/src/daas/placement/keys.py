@@ -18,6 +18,8 @@ from daas.placement.view import UNKNOWN, View
 #: Room for the tie-break below the score in a comparison key: 2^20 nodes.
 TIE_BITS = 20
 _TIE_MASK = (1 << TIE_BITS) - 1
+#: The key of a node that is out: negative however often the rotation moves it.
+OUT = -(1 << 62)
 #: Up to here, plain integers beat numpy's cost per call.
 _FEW = 6
 
@@ -32,25 +34,51 @@ class Keys:
         self._balanced_weight = policy.weight_balanced_allocation
         self._balance_change = policy.profile == PROFILE_BALANCE_CHANGE
         self._batch = 0
+        self._round = self._start = 0
+        self._count = 1
+        self._ranks: Ints = np.zeros(0, np.int64)
+        self._shifts: dict[int, Ints] = {}
         self.ties: Ints = np.zeros(0, np.int64)
 
     def begin(self, seed: int) -> None:
         """Starts a batch: `seed` says where the rotation of names begins that breaks ties."""
         self._batch += 1
-        count = max(self._table.count, 1)
-        self.ties = _TIE_MASK - (self._table.ranks - seed % count) % count
+        count, ranks = max(self._table.count, 1), self._table.ranks
+        if ranks is not self._ranks:
+            self._ranks, self._round = ranks, self._round + 1
+        self._start, self._count = seed % count, count
+        self._shifts = {}
+        self.ties = _TIE_MASK - (ranks - self._start) % count
+
+    def _turn(self, view: View) -> None:
+        """Another rotation for the keys of a view: one addition where the names are the same as before."""
+        if view.batch == self._batch:
+            return
+        view.batch = self._batch
+        if view.turned[0] != self._round:
+            if view.dynamic_at >= 0:
+                self.rekey(view)
+            return
+        before = view.turned[1]
+        shift = self._shifts.get(before)
+        if shift is None:
+            shift = (self._start - before) + self._count * (
+                (self._ranks < before).astype(np.int64) - (self._ranks < self._start)
+            )
+            self._shifts[before] = shift
+        view.key += shift
+        view.turned = (self._round, self._start)
+        view.leaders.clear()
 
     def refresh(self, view: View, extra: Slots | list[int] | None) -> None:
         """Brings a view up to date; `extra` names slots whose bars changed, None stands for all."""
         if extra is None:
             view.dynamic_at = -1
             extra = _NOTHING
+        self._turn(view)
         flipped = self._refresh_dynamic(view, extra)
         if view.largest == UNKNOWN or (flipped and view.uneven):
             self._renormalize(view)
-        if view.batch != self._batch:
-            self.rekey(view)
-            view.batch = self._batch
 
     def refresh_static(self, view: View) -> None:
         """Filters and raw scores that depend on what a node is."""
@@ -97,7 +125,7 @@ class Keys:
     def _refresh_dynamic(self, view: View, extra: Slots | list[int]) -> bool:
         """Room and resource scores of the nodes whose use changed; says whether a node became feasible or ceased to."""
         log = self._table.dynamic_log
-        start, end = view.dynamic_at, len(log)
+        start, end = view.dynamic_at, log.end
         many = end - start + len(extra)
         if start >= 0 and not many:
             return False
@@ -106,13 +134,14 @@ class Keys:
             self._refresh_many(view, None)
         elif many <= _FEW:
             flipped = False
-            for slot in {*log[start:], *map(int, extra)}:
+            changed = log.since(start).tolist()
+            for slot in {*changed, *map(int, extra)} if len(extra) or many > 1 else changed:
                 flipped |= self.refresh_one(view, slot)
             return flipped
         elif len(extra):
-            self._refresh_many(view, np.concatenate((np.array(log[start:], np.intp), np.array(extra, np.intp))))
+            self._refresh_many(view, np.concatenate((log.since(start), np.array(extra, np.intp))))
         else:
-            self._refresh_many(view, np.array(log[start:], np.intp))
+            self._refresh_many(view, log.since(start))
         return True
 
     def _refresh_many(self, view: View, slots: Slots | None) -> None:
@@ -163,7 +192,7 @@ class Keys:
             dynamic += view.static.take(slots)
         dynamic <<= TIE_BITS
         dynamic += self.ties.take(slots)
-        np.copyto(dynamic, -1, where=~feasible)
+        np.copyto(dynamic, OUT, where=~feasible)
         view.key[slots] = dynamic
         view.leaders.clear()
 
@@ -172,8 +201,9 @@ class Keys:
         total = (view.dynamic + view.static).astype(np.int64)
         total <<= TIE_BITS
         total += self.ties
-        np.copyto(total, -1, where=~view.feasible)
+        np.copyto(total, OUT, where=~view.feasible)
         view.key = total
+        view.turned = (self._round, self._start)
         view.leaders.clear()
 
     def resource_scores(self, view: View, slot: int) -> tuple[int, int]:
@@ -216,7 +246,7 @@ class Keys:
             dynamic += view.images.item(slot)
         view.dynamic[slot] = dynamic
         static = view.static if isinstance(view.static, int) else view.static.item(slot)
-        view.key[slot] = ((dynamic + static) << TIE_BITS) + self.ties.item(slot) if feasible else -1
+        view.key[slot] = ((dynamic + static) << TIE_BITS) + self.ties.item(slot) if feasible else OUT
         if view.leaders:
             view.leaders.pop(view.hard[0].ids.item(slot), None)
         return flipped

@@ -97,6 +97,35 @@ class LabelColumn:
         return np.array(self._is_number, np.bool_)[ids], np.array(self._numbers, np.int64)[ids]
 
 
+class SlotLog:
+    """Slots in the order of their changes, read from a position on without copying.
+
+    Attributes:
+        end: how many there are; positions start at 0.
+    """
+
+    __slots__ = ("_slots", "end")
+
+    def __init__(self) -> None:
+        self._slots: Slots = np.zeros(1024, np.intp)
+        self.end = 0
+
+    def append(self, slot: int) -> None:
+        """Notes a change."""
+        if self.end == len(self._slots):
+            self._slots = np.concatenate((self._slots, np.zeros_like(self._slots)))
+        self._slots[self.end] = slot
+        self.end += 1
+
+    def since(self, start: int) -> Slots:
+        """The slots from a position on."""
+        return self._slots[start : self.end]
+
+    def clear(self) -> None:
+        """Forgets all of it."""
+        self.end = 0
+
+
 class ImageColumn:
     """One image over all slots: its size in bytes where the node has it, -1 where not."""
 
@@ -145,7 +174,7 @@ class NodeTable:
         self.images: dict[str, ImageColumn] = {}
         self._image_source: list[tuple[ContainerImage, ...]] = [()] * slots
         self.static_log: list[int] = []
-        self.dynamic_log: list[int] = []
+        self.dynamic_log = SlotLog()
         self._sorted: list[str] = []
         self._ranks: Ints | None = None
         self.generation += 1
@@ -317,7 +346,7 @@ class NodeTable:
 
     def trim_logs(self, limit: int) -> None:
         """Forgets long logs between batches; every class then looks at everything again."""
-        if len(self.static_log) + len(self.dynamic_log) > limit:
+        if len(self.static_log) + self.dynamic_log.end > limit:
             self.static_log.clear()
             self.dynamic_log.clear()
             self.generation += 1

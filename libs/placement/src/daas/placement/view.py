@@ -70,10 +70,11 @@ class View:
         refusal: index into STATIC_REASONS; open: where it is 0 and there is a node.
         taints, affinity: raw scores; images: weighted score; None where all are 0.
         barred: how many rules about other pods keep a slot out.
-        feasible, dynamic, static, key: per slot; a key is (score << 20 | tie) and -1 where the node is out. Spread and
-            preferences between pods are not in them.
+        feasible, dynamic, static, key: per slot; a key is (score << 20 | tie), negative where the node is out.
+            Spread and preferences between pods are not in them.
         largest: of taints and affinity among the feasible nodes, as `static` was made with.
         uneven: whether any raw score is not 0.
+        batch, turned: the batch whose rotation of names the keys have, and which rotation that is.
         leaders: domain of the only hard rule to the best (key, slot) in it, as far as it is known.
         forbidden, required, hard, soft, liked: the coupling's rules with their counts.
     """
@@ -111,6 +112,7 @@ class View:
         "static",
         "static_at",
         "taints",
+        "turned",
         "uneven",
         "unmet",
     )
@@ -142,6 +144,7 @@ class View:
         self.uneven = True
         self.static_at = self.dynamic_at = self.coupled_at = -1
         self.batch = -1
+        self.turned = (-1, 0)
         self.explained: tuple[tuple[int, int], Reason] = ((-1, -1), NONE)
         self.forbidden: list[Domains] = [columns.domains(f.group, f.topology_key) for f in coupling.forbids]
         self.forbidden_at: list[int] = []
