@@ -9,6 +9,8 @@ from daas.cli.bus import bus_app
 from daas.cli.chain import chain_app
 from daas.cli.enclave import enclave_app
 from daas.cli.govern import govern_app
+from daas.cli.k3s import k3s_app
+from daas.cli.login import kubeconfig, login
 from daas.cli.node import node_app
 from daas.cli.stake import stake_app
 from daas.cli.status import status
@@ -30,11 +32,14 @@ app.command()(up)
 app.command()(demo)
 app.command()(status)
 app.command()(watch)
+app.command()(login)
+app.command()(kubeconfig)
 app.add_typer(verify_app, name="verify")
 app.add_typer(evidence_app, name="evidence")
 app.add_typer(attest_app, name="attest")
 app.add_typer(bus_app, name="bus")
 app.add_typer(chain_app, name="chain")
+app.add_typer(k3s_app, name="k3s")
 app.add_typer(stake_app, name="stake")
 app.add_typer(node_app, name="node")
 app.add_typer(govern_app, name="govern")
