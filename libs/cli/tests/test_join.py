@@ -261,9 +261,29 @@ def test_a_replaced_token_opens_no_more_and_its_successor_does(stage: Stage) -> 
     assert isinstance(stale.exception, Refused)
     assert stale.exception.reason == "join-token-replaced"
     assert not config.exists()
+    assert stage.run_json(keystore, "stake", "show")["bonded"] == "0 SUI"
     assert stage.seal()["generation"] == generation
     done, _ = stage.join(keystore, "edge-6", "-y")
     assert done.exit_code == 0, (done.output, done.exception)
+
+
+def test_nothing_is_staked_where_the_known_servers_can_not_open_the_token_or_nothing_can_be_written(
+    stage: Stage, tmp_path: Path
+) -> None:
+    keystore = stage.machine("vain")
+    servers = json.loads(stage.key_servers.read_text())["servers"]
+    try:
+        stage.write_key_servers(servers[:1])
+        alone, _ = stage.join(keystore, "edge-8", "-y")
+    finally:
+        stage.write_key_servers(servers)
+    assert isinstance(alone.exception, ConfigurationError)
+    assert "1 shares of the token, 2 open it" in alone.exception.message
+    (tmp_path / "file").touch()
+    nowhere, _ = stage.join(keystore, "edge-8", "-y", into=tmp_path / "file")
+    assert isinstance(nowhere.exception, ConfigurationError)
+    assert nowhere.exception.reason == "config-file"
+    assert stage.run_json(keystore, "stake", "show")["bonded"] == "0 SUI"
 
 
 def test_a_token_that_others_may_read_is_not_sealed_and_not_shown(stage: Stage, tmp_path: Path) -> None:

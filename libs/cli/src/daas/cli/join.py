@@ -132,10 +132,28 @@ async def seal_token(ledger: Ledger, context: Context, servers: KeyServers, toke
     return SealedToken(roster.registry, roster.join_generation, sealed)
 
 
-async def missing_stake(ledger: Ledger, context: Context, name: str) -> int:
-    """What the signer must still deposit to stand for a node of this name, MIST; 0 where another one stands for it."""
+async def missing_stake(
+    ledger: Ledger, context: Context, *, name: str, sealed: SealedToken, servers: KeyServers
+) -> int:
+    """What the signer must still deposit to stand for a node of this name, MIST.
+
+    It is 0 where another one stands for the node, or where no deposit would help since the node is draining. Stake
+    comes back only after its unbonding time: what can be known to be in vain is refused here.
+
+    Raises:
+        Refused: `join-token-replaced`.
+        ConfigurationError: `key-servers`: those that are known can't open the token.
+    """
+    content = await _present(ledger, context, sealed)
+    known = {parse_address(each.object_id) for each in servers.servers}
+    weight = sum(weight for object_id, weight in content.weights.items() if object_id in known)
+    if weight < content.threshold:
+        raise ConfigurationError(
+            f"the key servers that are named have {weight} shares of the token, {content.threshold} open it",
+            reason="key-servers",
+        )
     node = await ledger.nodes.find(context.registry, name)
-    if node is not None and node.operator != ledger.address:
+    if node is not None and (node.operator != ledger.address or node.draining):
         return 0
     parameters = (await ledger.staking.pool(context.registry)).parameters
     account = await ledger.staking.account(context.registry, ledger.address)
@@ -153,26 +171,29 @@ async def join(
         Refused: `join-token-replaced`: sealed for another cluster or generation; NotEnoughKeys: the key servers
             refuse, with the reason that the package gives (`EDraining`, `ENotThisNode`, `ENotEnoughStake`).
     """
+    content = await _present(ledger, context, sealed)
+    node = await ledger.nodes.find(context.registry, name) or await ledger.nodes.register(context.registry, name)
+    places = (*reversed(await ledger.places(context.registry)), node.address)
+    shared = tuple([Shared(parse_address(each), await ledger.shared_version(each)) for each in places])
+    call = ApproveCall(module="nodes", function="seal_approve_join", inner_id=content.inner_id, arguments=shared)
+    session = await SessionKey.create(signer, content.package_id, ttl_min=_SESSION_MIN)
+    async with SealClient(servers.known()) as client:
+        token = await client.decrypt(content, session, build_ptb(content.package_id, [call]))
+    if not _is_token(token):
+        raise DecodeError("what was sealed is no K3s join token", reason="join-token")
+    return node, token
+
+
+async def _present(ledger: Ledger, context: Context, sealed: SealedToken) -> EncryptedObject:
+    """The sealed object, if it is the token of the cluster's present generation."""
     roster = await ledger.nodes.roster(context.registry)
-    package = parse_address(ledger.required_package())
     content = EncryptedObject.decode(sealed.sealed)
-    if (content.package_id, content.inner_id) != (package, roster.join_token_id):
+    if (content.package_id, content.inner_id) != (parse_address(ledger.required_package()), roster.join_token_id):
         raise Refused(
             f"the sealed token is not the cluster's present one, which has generation {roster.join_generation}",
             reason="join-token-replaced",
         )
-    node = await ledger.nodes.find(context.registry, name) or await ledger.nodes.register(context.registry, name)
-    pool, _ = await ledger.places(context.registry)
-    shared = [
-        Shared(parse_address(each), await ledger.shared_version(each)) for each in (roster.address, pool, node.address)
-    ]
-    call = ApproveCall(module="nodes", function="seal_approve_join", inner_id=content.inner_id, arguments=tuple(shared))
-    session = await SessionKey.create(signer, package, ttl_min=_SESSION_MIN)
-    async with SealClient(servers.known()) as client:
-        token = await client.decrypt(content, session, build_ptb(package, [call]))
-    if not _is_token(token):
-        raise DecodeError("what was sealed is no K3s join token", reason="join-token")
-    return node, token
+    return content
 
 
 def checked_server(url: str) -> str:
@@ -187,20 +208,33 @@ def checked_server(url: str) -> str:
     return url.rstrip("/")
 
 
-def write_config(directory: Path, *, server: str, token: bytes, name: str) -> Path:
-    """Writes the k3s agent's `config.yaml`, readable by its owner alone; whole or not at all.
+def prepare_directory(directory: Path) -> Path:
+    """Makes the directory where there is none, and returns where the k3s agent's configuration goes.
+
+    Raises:
+        ConfigurationError: `config-file`: it can't be written to.
+    """
+    path = directory / "config.yaml"
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=_DIRECTORY_MODE)
+    except OSError as error:
+        raise ConfigurationError(f"{directory} can't be made: {error.strerror}", reason="config-file") from None
+    if not os.access(directory, os.W_OK | os.X_OK) or path.is_dir():
+        raise ConfigurationError(f"{path} can't be written", reason="config-file")
+    return path
+
+
+def write_config(path: Path, *, server: str, token: bytes, name: str) -> None:
+    """Writes the k3s agent's configuration, readable by its owner alone; whole or not at all.
 
     Raises:
         ConfigurationError: `config-file`.
     """
-    path = directory / "config.yaml"
     content = yaml.safe_dump({"server": server, "token": token.decode("ascii"), "node-name": name}, sort_keys=False)
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=_DIRECTORY_MODE)
         write_private(path, content.encode())
     except OSError as error:
         raise ConfigurationError(f"{path} can't be written: {error.strerror}", reason="config-file") from None
-    return path
 
 
 def _is_token(token: bytes) -> bool:

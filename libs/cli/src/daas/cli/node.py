@@ -119,11 +119,12 @@ def join(  # noqa: PLR0917 - options of a command, each by name
         joining.read_key_servers(key_servers),
         signer_of(keystore),
     )
-    if (directory / "config.yaml").exists():
-        confirm(f"replace {directory / 'config.yaml'}?", yes=yes)
+    config = joining.prepare_directory(directory)
+    if config.exists():
+        confirm(f"replace {config}?", yes=yes)
 
     async def missing(ledger: Ledger, context: Context) -> int:
-        return await joining.missing_stake(ledger, context, name)
+        return await joining.missing_stake(ledger, context, name=name, sealed=token_file, servers=servers)
 
     amount_mist = with_ledger(keystore, missing)
     if amount_mist:
@@ -133,7 +134,7 @@ def join(  # noqa: PLR0917 - options of a command, each by name
         if amount_mist:
             await ledger.staking.deposit(context.registry, amount_mist)
         node, token = await joining.join(ledger, signer, context, name=name, sealed=token_file, servers=servers)
-        config = joining.write_config(directory, server=url, token=token, name=name)
+        joining.write_config(config, server=url, token=token, name=name)
         return {
             **_fields(node),
             "deposited": sui(amount_mist),
