@@ -6,6 +6,7 @@ ordinary init containers only by their largest moment, pod-level requests overri
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from daas.placement.errors import QuantityError
@@ -114,6 +115,12 @@ def _ceil(resource: str, nano: int) -> int:
     return min(-(-nano // _unit(resource)), MAX_CAPACITY + 1)
 
 
+@lru_cache(maxsize=16384)
+def _shared(requests: tuple[tuple[str, int], ...], score_cpu_milli: int, score_memory_bytes: int) -> Demand:
+    """One object for equal demands: pods of a template are many."""
+    return Demand(requests, score_cpu_milli, score_memory_bytes)
+
+
 def demand(pod: Pod) -> Demand:
     """What the pod takes, for fit and for scores.
 
@@ -123,7 +130,7 @@ def demand(pod: Pod) -> Demand:
     exact = _pod_nano(pod, {})
     scored = _pod_nano(pod, _DEFAULTS_NANO)
     requests = sorted((name, _ceil(name, nano)) for name, nano in exact.items() if nano > 0 and name != PODS)
-    return Demand(tuple(requests), _ceil(CPU, scored.get(CPU, 0)), _ceil(MEMORY, scored.get(MEMORY, 0)))
+    return _shared(tuple(requests), _ceil(CPU, scored.get(CPU, 0)), _ceil(MEMORY, scored.get(MEMORY, 0)))
 
 
 def pod_requests(pod: Pod) -> Mapping[str, int]:
