@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from daas.common.errors import ConfigurationError
-from daas.ledger import Ledger, NodeRegistered, Parameters, RpcUnavailable, Signer
+from daas.ledger import Ledger, NodeRegistered, Parameters, RpcUnavailable, Signer, StaleObject
 
 if TYPE_CHECKING:
     from libs.ledger.tests.conftest import Server
@@ -68,6 +68,21 @@ async def test_a_killed_node_is_replaced_by_the_next_for_reading_and_for_sending
             await ledger.registry(twins.registry)
         with pytest.raises(RpcUnavailable):
             await ledger.transaction(effects.digest)
+
+
+async def test_a_refusal_is_no_answer_while_a_lost_node_may_have_taken_the_transaction(twins: Twins) -> None:
+    async with await Ledger.connect([twins.ahead.url, twins.behind.url], twins.signer, package=twins.package) as ledger:
+        await ledger.registry(twins.registry)
+        transaction = await ledger.build_register_simulated(
+            twins.registry, public_key=b"\x05" * 32, pcrs=PCRS, nonce=bytes(32), document_digest=bytes(32)
+        )
+        async with await Ledger.connect(twins.behind.url, twins.signer, package=twins.package) as other:
+            await other.staking.deposit(twins.registry, 5)
+        twins.ahead.kill()
+        with pytest.raises(RpcUnavailable):
+            await ledger.submit(transaction)
+        with pytest.raises(StaleObject):
+            await ledger.submit(transaction)
 
 
 async def test_a_transaction_is_unknown_only_when_every_node_that_answers_says_so(twins: Twins) -> None:

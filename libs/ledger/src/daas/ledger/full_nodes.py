@@ -1,6 +1,7 @@
 """Several full nodes as one: what one of them can't answer, the next one is asked.
 
-Only absence moves on to the next node (`RpcUnavailable`): a refusal is an answer. Sending a signed transaction to a
+Only absence moves on to the next node (`RpcUnavailable`), and the node that was away is asked last from then on: a
+refusal is an answer. Sending a signed transaction to a
 second node is safe, since the same bytes have the same fate everywhere. All nodes must be of one chain: no failover
 changes whom one trusts.
 """
@@ -9,9 +10,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from daas.common.errors import ConfigurationError
+from daas.common.errors import ConfigurationError, DecodeError
 from daas.ledger.checkpoints import Checkpoint
-from daas.ledger.errors import ExecutionError, RpcUnavailable
+from daas.ledger.errors import ExecutionError, RpcError, RpcUnavailable
 from daas.ledger.event import Event
 from daas.ledger.models import Effects, LedgerObject, SignedTransaction
 
@@ -39,7 +40,7 @@ def split_urls(urls: str | Sequence[str]) -> tuple[str, ...]:
 
 
 class FullNodes:
-    """Nodes of one chain, asked in turn from the one that answered last. Use `connect`."""
+    """Nodes of one chain, asked in turn from the one that has not failed since. Use `connect`."""
 
     def __init__(self, nodes: Sequence["FullNode"]) -> None:
         self._nodes = tuple(nodes)
@@ -126,8 +127,27 @@ class FullNodes:
         return await self._find(lambda node: node.checkpoint(sequence, package))
 
     async def execute(self, transaction: SignedTransaction, package: str | None) -> Effects:
-        """Sends the transaction and waits for its effects, which are final."""
-        return await self._ask(lambda node: node.execute(transaction, package))
+        """Sends the transaction and waits for its effects, which are final.
+
+        Raises:
+            RpcUnavailable: its fate is unknown, also where one node was lost on the way and another one refuses: the
+                first may have taken it. The next attempt begins with the other one.
+        """
+        lost: list[RpcUnavailable] = []
+
+        async def send(node: "FullNode") -> Effects:
+            try:
+                return await node.execute(transaction, package)
+            except RpcUnavailable as error:
+                lost.append(error)
+                raise
+
+        try:
+            return await self._ask(send)
+        except (RpcError, DecodeError):
+            if lost:
+                raise lost[0] from None
+            raise
 
     async def transaction(self, digest: str, package: str | None) -> Effects | None:
         """A transaction that was executed; None where no node that answers knows of it."""
@@ -176,9 +196,10 @@ class FullNodes:
                 answer = await call(await self._node(index))
             except RpcUnavailable as error:
                 failures.append(error)
+                if index == self._first:
+                    self._first = (index + 1) % len(self._nodes)
                 continue
             if enough(answer):
-                self._first = index if failures else self._first
                 return answer
             answers.append(answer)
         if answers:
