@@ -103,7 +103,11 @@ def test_a_signed_batch_of_the_largest_size_fits_one_message() -> None:
         decode(encode(msgspec.structs.replace(batch, leaves=(leaf,) * 513)), PlacementDecided)
 
 
-@pytest.mark.parametrize("cls", [DaasError, *DaasError.__subclasses__(), errors.DecodeError])
+#: Libraries subclass these with signatures of their own: only the tree of daas.common is meant here.
+TREE = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, DaasError)]
+
+
+@pytest.mark.parametrize("cls", TREE)
 def test_errors_keep_their_three_fields_across_process_borders(cls: type[DaasError]) -> None:
     error = cls("expected a, got b", reason="a-reason", field="$.x")
     again = pickle.loads(pickle.dumps(error))
