@@ -20,12 +20,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from daas.common.errors import ConfigurationError
+from daas.devstack.x509_parts import RENEW_DAYS, certificate_builder, key_usage
 
 _SEED: Final = 18 << 3  # "S"
 _USER: Final = 20 << 3  # "U"
 _SEED_BYTES: Final = 2 + 32 + 2
-_DAYS: Final = 365
-_RENEW_DAYS: Final = 30
 
 
 def _crc(data: bytes) -> bytes:
@@ -90,16 +89,16 @@ def keep_certificate(directory: Path, names: Sequence[str]) -> None:
     issuer = _name("development NATS CA (simulated)")
     key_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
     authority = (
-        _builder(issuer, issuer, ca_key.public_key())
+        certificate_builder(issuer, issuer, ca_key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(ca=True), critical=True)
+        .add_extension(key_usage(ca=True), critical=True)
         .add_extension(key_id, critical=False)
         .sign(ca_key, hashes.SHA256())
     )
     server = (
-        _builder(_name("development NATS (simulated)"), issuer, key.public_key())
+        certificate_builder(_name("development NATS (simulated)"), issuer, key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(ca=False), critical=True)
+        .add_extension(key_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName([_general(name) for name in names]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(key_id), critical=False)
@@ -118,7 +117,7 @@ def _fresh(path: Path, names: Sequence[str]) -> bool:
     certificate = x509.load_pem_x509_certificate(path.read_bytes())
     held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     rest = certificate.not_valid_after_utc - datetime.now(UTC)
-    return list(held) == [_general(name) for name in names] and rest > timedelta(days=_RENEW_DAYS)
+    return list(held) == [_general(name) for name in names] and rest > timedelta(days=RENEW_DAYS)
 
 
 def _general(name: str) -> x509.GeneralName:
@@ -130,30 +129,3 @@ def _general(name: str) -> x509.GeneralName:
 
 def _name(common: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common)])
-
-
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    start = datetime.now(UTC) - timedelta(minutes=5)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + timedelta(days=_DAYS))
-    )
-
-
-def _usage(*, ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )

@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-_DAYS = 365
-_RENEW_DAYS = 30  # a state directory kept for longer than eleven months gets new certificates
+from daas.devstack.x509_parts import RENEW_DAYS, certificate_builder, key_usage
 
 
 @dataclass(frozen=True)
@@ -55,33 +54,6 @@ def _name(common: str) -> x509.Name:
     )
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-    start = datetime.now(UTC) - timedelta(minutes=5)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(start)
-        .not_valid_after(start + timedelta(days=_DAYS))
-    )
-
-
-def _usage(*, ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        key_cert_sign=ca,
-        crl_sign=ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     form = serialization.PrivateFormat.PKCS8
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
@@ -93,9 +65,9 @@ def _issue(directory: Path) -> None:
     ca_name = _name("development API server CA (simulated)")
     ca_id = x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key())
     authority = (
-        _builder(ca_name, ca_name, ca_key.public_key())
+        certificate_builder(ca_name, ca_name, ca_key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(ca=True), critical=True)
+        .add_extension(key_usage(ca=True), critical=True)
         .add_extension(ca_id, critical=False)
         .sign(ca_key, hashes.SHA256())
     )
@@ -105,9 +77,9 @@ def _issue(directory: Path) -> None:
         x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
     ]
     serving = (
-        _builder(_name("development API server (simulated)"), ca_name, key.public_key())
+        certificate_builder(_name("development API server (simulated)"), ca_name, key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(ca=False), critical=True)
+        .add_extension(key_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_id), critical=False)
@@ -123,7 +95,7 @@ def _fresh(path: Path) -> bool:
     if not path.exists():
         return False
     certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    return certificate.not_valid_after_utc > datetime.now(UTC) + timedelta(days=_RENEW_DAYS)
+    return certificate.not_valid_after_utc > datetime.now(UTC) + timedelta(days=RENEW_DAYS)
 
 
 def load_identity(directory: Path) -> Identity:
