@@ -22,6 +22,7 @@ LIBRARY_MAY_IMPORT = {
     "etcd": set(),
     "seal": set(),
     "identity": {"daas.seal"},
+    "secrets": {"daas.seal"},
     "policy": set(),
     "evidence": {"daas.attestation", "daas.placement", "daas.etcd"},
     "devstack": {"daas.attestation", "daas.ledger"},

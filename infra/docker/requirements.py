@@ -25,6 +25,7 @@ IMAGES = {
     "enclave": "services/scheduler-enclave",
     "relay": "services/chain-relay",
     "storage": "services/storage",
+    "sealkeeper": "services/seal-keeper",
     "devstack": "libs/cli[dev]",
 }
 #: Servers on their own images; their wheels are for machines without containers.

@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
-SERVICES = ("gateway", "enclave", "relay", "storage")
+SERVICES = ("gateway", "enclave", "relay", "storage", "sealkeeper")
+#: Namespaces of settings that are not the module's name.
+NAMESPACES = {"sealkeeper": "SEAL_KEEPER"}
 
 
 def run(service: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -24,15 +26,17 @@ def run(service: str, *arguments: str, **environment: str) -> subprocess.Complet
 def test_help_lists_every_setting_with_its_variable_and_exits_with_0(service: str) -> None:
     done = run(service, "--help")
     assert done.returncode == 0
-    for variable in ("DAAS_NATS_URL", "DAAS_CLUSTER", "DAAS_HTTP_PORT", f"DAAS_{service.upper()}_"):
+    own = f"DAAS_{NAMESPACES.get(service, service.upper())}_"
+    for variable in ("DAAS_NATS_URL", "DAAS_CLUSTER", "DAAS_HTTP_PORT", own):
         assert variable in done.stdout
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_an_unknown_setting_in_the_services_own_namespace_refuses_to_start(service: str) -> None:
-    done = run(service, **{f"DAAS_{service.upper()}_NONSENSE": "1"})
+    variable = f"DAAS_{NAMESPACES.get(service, service.upper())}_NONSENSE"
+    done = run(service, **{variable: "1"})
     assert done.returncode == 2
-    assert f"DAAS_{service.upper()}_NONSENSE" in done.stderr
+    assert variable in done.stderr
     assert "Traceback" not in done.stderr
 
 

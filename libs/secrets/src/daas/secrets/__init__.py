@@ -1,0 +1,1 @@
+"""Sealed Kubernetes Secrets: envelopes, stored form, classes, and the messages of a keeper."""
