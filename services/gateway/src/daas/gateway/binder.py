@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from daas.common.bus import Event, StoredMessage
 from daas.common.decision import check_decided
@@ -59,6 +59,7 @@ class BinderMetrics:
     failed: Counter = field(init=False)
     unschedulable: Counter = field(init=False)
     seconds: Histogram = field(init=False)
+    limit: Gauge = field(init=False)
 
     def __post_init__(self) -> None:
         registry = self.registry
@@ -71,6 +72,11 @@ class BinderMetrics:
             "daas_gateway_bind_seconds",
             "From the anchor to the binding",
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+            registry=registry,
+        )
+        self.limit = Gauge(
+            "daas_gateway_bind_limit",
+            "Bindings that the API server is given at once, found by itself",
             registry=registry,
         )
 
@@ -108,6 +114,7 @@ class Binder:
         self._ready = ready
         self._metrics = metrics
         self._permit = permit
+        metrics.limit.set_function(lambda: pods.concurrency.limit)
         self._settled: OrderedDict[tuple[str, int], None] = OrderedDict()
         self.last_sequence = 0
 

@@ -1,14 +1,15 @@
 """One binding: every check against the live view, the POST, and what a refusal of the API server means."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from daas.common.errors import DaasError
 from daas.gateway.cache import ClusterCache
+from daas.gateway.concurrency import AdaptiveConcurrency
 from daas.kube import KubeClient, KubeConflict, KubeNotFound, KubeUnavailable, bind, get_pod
-from daas.placement.model import Pod
 
 RETRY_FIRST_S: Final = 0.1
 RETRY_MAX_S: Final = 5.0
@@ -54,13 +55,13 @@ class Failed:
 
 
 class PodBinder:
-    """Binds pods, a bounded number at a time.
+    """Binds pods, as many at a time as the API server takes best.
 
     Args:
         client: the API server.
         cache: the live view; reservations are made here.
         clock_ms: Unix time in milliseconds.
-        concurrency: binds in flight.
+        concurrency: most binds in flight; see `AdaptiveConcurrency`.
         attempts_max: tries while the API server is away or overloaded.
     """
 
@@ -70,46 +71,65 @@ class PodBinder:
         cache: ClusterCache,
         clock_ms: Callable[[], int],
         *,
-        concurrency: int = 32,
+        concurrency: int = 128,
         attempts_max: int = 8,
         retry_first_s: float = RETRY_FIRST_S,
     ) -> None:
         self._client = client
         self._cache = cache
         self._clock_ms = clock_ms
-        self._slots = asyncio.Semaphore(concurrency)
+        self.concurrency = AdaptiveConcurrency(concurrency, time.monotonic)
         self._attempts_max = attempts_max
         self._retry_first_s = retry_first_s
 
     async def bind(self, attempt: Attempt) -> Bound | Failed:
         """Binds a pod, or says why not; never raises for what the API server answers."""
-        async with self._slots:
-            pod = self._cache.pods.get(attempt.uid)
-            if pod is None:
-                return Failed("pod-gone", f"pod {attempt.uid} no longer exists")
-            created_ms = self._cache.created_ms(pod)
-            refused = self._standing(attempt, pod.spec.node_name, pod.metadata.deletion_timestamp, created_ms)
-            if refused is not None:
-                return refused
-            if self._clock_ms() > attempt.expires_ms:
-                return _expired(attempt)
-            refusal = self._cache.reserve(pod, attempt.node)
-            if refusal is not None:
-                return Failed(refusal.reason, refusal.message)
-            bound = False
-            try:
-                outcome = await self._post(attempt, pod, created_ms)
-                bound = isinstance(outcome, Bound)
-                return outcome
-            finally:
-                if not bound:
-                    self._cache.release(attempt.uid)
-
-    async def _post(self, attempt: Attempt, pod: Pod, created_ms: int) -> Bound | Failed:
         delay_s = self._retry_first_s
         races = 0
-        for number in range(1, self._attempts_max + 1):
-            try:
+        last: DaasError | None = None
+        for _ in range(self._attempts_max):
+            async with self.concurrency.slot():
+                answer = await self._once(attempt)
+                if isinstance(answer, KubeUnavailable):
+                    self.concurrency.overloaded()
+            if not isinstance(answer, DaasError):
+                return answer
+            last = answer
+            if isinstance(answer, KubeUnavailable):
+                await asyncio.sleep(max(delay_s, answer.retry_after_s or 0.0))
+                delay_s = min(delay_s * 2, RETRY_MAX_S)
+                continue
+            races += 1
+            if races == RACES_MAX:
+                return Failed("conflict", answer.message)
+        said = last.message if last is not None else ""
+        return Failed("api-error", f"no binding after {self._attempts_max} attempts: {said}")
+
+    async def _once(self, attempt: Attempt) -> Bound | Failed | KubeUnavailable | KubeConflict:
+        """Every check against the live view and one POST; an error where another attempt may go better."""
+        pod = self._cache.pods.get(attempt.uid)
+        if pod is None:
+            return Failed("pod-gone", f"pod {attempt.uid} no longer exists")
+        created_ms = self._cache.created_ms(pod)
+        standing = self._standing(attempt, pod.spec.node_name, pod.metadata.deletion_timestamp, created_ms)
+        if standing is not None:
+            return standing
+        if self._clock_ms() > attempt.expires_ms:
+            return Failed("expired", f"the decision was valid until {attempt.expires_ms} ms")
+        refusal = self._cache.reserve(pod, attempt.node)
+        if refusal is not None:
+            return Failed(refusal.reason, refusal.message)
+        outcome: Bound | Failed | KubeUnavailable | KubeConflict | None = None
+        try:
+            outcome = await self._post(attempt, created_ms)
+        finally:
+            if not isinstance(outcome, Bound):
+                self._cache.release(attempt.uid)
+        return outcome
+
+    async def _post(self, attempt: Attempt, created_ms: int) -> Bound | Failed | KubeUnavailable | KubeConflict:
+        try:
+            with self.concurrency.request():
                 await bind(
                     self._client,
                     namespace=attempt.namespace,
@@ -118,42 +138,15 @@ class PodBinder:
                     node=attempt.node,
                     annotations=attempt.annotations,
                 )
-            except KubeNotFound as error:
-                return Failed("pod-gone", error.message)
-            except KubeConflict as error:
-                known = await self._after_conflict(attempt, created_ms, error)
-                if known is not None:
-                    return known
-                races += 1
-                if races == RACES_MAX:
-                    return Failed("conflict", error.message)
-            except KubeUnavailable as error:
-                if number == self._attempts_max:
-                    return Failed("api-error", error.message)
-                await asyncio.sleep(max(delay_s, error.retry_after_s or 0.0))
-                delay_s = min(delay_s * 2, RETRY_MAX_S)
-            except DaasError as error:
-                return Failed("api-error", error.message)
-            else:
-                return Bound(self._clock_ms(), created_ms, now=True)
-            refused = self._changed(attempt, pod, created_ms)
-            if refused is not None:
-                return refused
-        return Failed("api-error", f"no binding after {self._attempts_max} attempts")
-
-    def _changed(self, attempt: Attempt, pod: Pod, created_ms: int) -> Bound | Failed | None:
-        """What the wait before another attempt has changed."""
-        now = self._cache.pods.get(attempt.uid)
-        if now is None:
-            return Failed("pod-gone", f"pod {attempt.uid} no longer exists")
-        standing = self._standing(attempt, now.spec.node_name, now.metadata.deletion_timestamp, created_ms)
-        if standing is not None:
-            return standing
-        if self._clock_ms() > attempt.expires_ms:
-            return _expired(attempt)
-        self._cache.release(attempt.uid)
-        refusal = self._cache.reserve(pod, attempt.node)
-        return None if refusal is None else Failed(refusal.reason, refusal.message)
+        except KubeNotFound as error:
+            return Failed("pod-gone", error.message)
+        except KubeConflict as error:
+            return await self._after_conflict(attempt, created_ms, error) or error
+        except KubeUnavailable as error:
+            return error
+        except DaasError as error:
+            return Failed("api-error", error.message)
+        return Bound(self._clock_ms(), created_ms, now=True)
 
     async def _after_conflict(self, attempt: Attempt, created_ms: int, conflict: KubeConflict) -> Bound | Failed | None:
         """What a 409 means: the server's own copy of the pod tells. None where it should be tried again."""
@@ -178,7 +171,3 @@ class PodBinder:
         if deletion is not None:
             return Failed("pod-gone", "the pod is being deleted")
         return None
-
-
-def _expired(attempt: Attempt) -> Failed:
-    return Failed("expired", f"the decision was valid until {attempt.expires_ms} ms")

@@ -41,7 +41,7 @@ class GatewaySettings(ServiceSettings):
         1000, description="after this silence log time is ticked while pods wait, in milliseconds"
     )
     gateway_bind_concurrency: Annotated[int, Field(ge=1, le=256)] = Field(
-        32, description="bindings in flight at the API server"
+        128, description="most bindings in flight; fewer while the API server answers slowly or is overloaded"
     )
     gateway_bind_attempts_max: Annotated[int, Field(ge=1, le=100)] = Field(
         8, description="attempts at one binding while the API server is away or overloaded"
