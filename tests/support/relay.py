@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from daas.attestation import NsmClient
+from daas.attestation import NsmClient, commit_policy
 from daas.common import decision, merkle, subjects
 from daas.common.bus import Bus, BusSettings, StoredMessage
 from daas.common.facts import fact_of
@@ -73,12 +73,13 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str, *, timeout_
 class Enclave:
     """An enclave's key and what it signs: a chain of batches, as a scheduler would make them."""
 
-    def __init__(self, stage: "RelayStage", measure: tuple[str, ...] = ()) -> None:
+    def __init__(self, stage: "RelayStage", measure: tuple[str, ...] = (), *, policy: bytes = POLICY) -> None:
         self.stage = stage
         self.key = Ed25519PrivateKey.generate()
         self.public_key = self.key.public_key().public_bytes_raw().hex()
         nsm = SoftwareNsm(stage.authority, development_measurement(measure), now_ms)
         self.nsm = NsmClient(_Transport(nsm))
+        commit_policy(self.nsm, policy)
         self.measurement = development_measurement(measure)
 
     def document(self, nonce: str, **changes: bytes) -> bytes:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 from support.relay import POLICY, Enclave, RelayStage, now_ms, until
 
+from daas.attestation import POLICY_REGISTER, policy_register
 from daas.common import merkle, subjects
 from daas.common.messages import (
     ChainPolicyChanged,
@@ -17,7 +18,7 @@ from daas.common.messages import (
     encode,
 )
 from daas.common.subjects import Stream
-from daas.devstack.nsm.forge import Forge
+from daas.devstack.nsm.forge import PCRS, Forge
 from daas.ledger import EnclaveRegistered as RegisteredOnChain
 from daas.ledger import Limits
 from daas.ledger.cluster import Rules
@@ -88,12 +89,19 @@ async def test_documents_that_vouch_for_something_else_are_refused_before_gas_is
     assert await stage.metric("daas_relay_sends_total") == sends
 
 
+async def test_an_enclave_whose_policy_register_holds_another_policy_is_refused(stage: RelayStage) -> None:
+    enclave = Enclave(stage, policy=merkle.digest(b"another"))
+    message = await enclave.attest(enclave.document((await stage.challenge()).nonce))
+    assert (await refusal(stage, enclave, message)).fact.reason == "pcr-mismatch"
+
+
 async def test_a_document_under_another_root_is_refused(stage: RelayStage) -> None:
     enclave = Enclave(stage)
     nonce = bytes.fromhex((await stage.challenge()).nonce)
     binding = merkle.digest(stage.registry.chain + bytes.fromhex(stage.registry.address[2:]) + POLICY)
     key = enclave.key.public_key().public_bytes_raw()
-    forged = Forge.create(now_ms()).document(nonce=nonce, user_data=binding, public_key=key)
+    pcrs = PCRS | {POLICY_REGISTER: policy_register(POLICY)}
+    forged = Forge.create(now_ms()).document(nonce=nonce, user_data=binding, public_key=key, pcrs=pcrs)
     message = await enclave.attest(forged)
     assert (await refusal(stage, enclave, message)).fact.reason == "root-not-pinned"
 

@@ -44,7 +44,7 @@ def full(outbox: Outbox) -> bool:
 
 
 def make(head: int = 0) -> Outbox:
-    outbox = Outbox(OURS, takeover_ms=2_000, republish_ms=10_000, limit=8)
+    outbox = Outbox(OURS.__eq__, takeover_ms=2_000, republish_ms=10_000, limit=8)
     outbox.start(head, digest(head) if head else bytes(32))
     return outbox
 
@@ -87,7 +87,7 @@ def test_a_decision_that_is_not_anchored_in_time_is_published_again_with_an_id_o
 
 
 def test_at_most_the_next_few_decisions_are_repeated() -> None:
-    outbox = Outbox(OURS, limit=100)
+    outbox = Outbox(OURS.__eq__, limit=100)
     outbox.start(0, bytes(32))
     for sequence in range(1, 21):
         outbox.decided(decision(sequence), 0)

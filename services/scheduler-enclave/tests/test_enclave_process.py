@@ -4,15 +4,17 @@ import asyncio
 import base64
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from daas.attestation import AttestationPolicy, Measurement, verify
+from daas.attestation import POLICY_REGISTER, AttestationPolicy, Measurement, policy_register, verify
 from daas.common import merkle, subjects
 from daas.common.bus import Bus, BusSettings
 from daas.common.decision import INTENT_PLACEMENT, check_decided, header_bcs, intent_message
@@ -129,7 +131,7 @@ class World:
         assert found is not None
         return found[0]
 
-    async def register(self) -> str:
+    async def register(self, life_ms: int = 3_600_000) -> str:
         attested, _ = await self.attested()
         now_ms = time.time_ns() // 1_000_000
         await self.relay.publish(
@@ -141,7 +143,7 @@ class World:
                 measurement_version=1,
                 tx_digest="tx",
                 registered_ms=now_ms,
-                expires_ms=now_ms + 3_600_000,
+                expires_ms=now_ms + life_ms,
                 simulated=True,
             ),
             message_id=f"registered-{attested.public_key}",
@@ -181,7 +183,7 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
-    arguments = ("--socket", tmp_path / "nsm", "--state", tmp_path)
+    arguments = ("--socket", tmp_path / "nsm", "--state", tmp_path, "--clock-offset-file", tmp_path / "offset")
     nsm = Process(
         "nsm",
         ["python", "-m", "daas.devstack.nsm", "--enclave-per-connection", *arguments],
@@ -209,6 +211,7 @@ async def test_it_attests_its_key_to_the_nonce_the_registry_and_the_policy(world
         measurements=[Measurement.from_hex(*(world.nsm.ready["pcrs"][n] for n in "012"))],
         nonce=NONCE,
         user_data=merkle.digest(CHAIN + bytes.fromhex(REGISTRY[2:]) + Policy().digest()),
+        pcrs={POLICY_REGISTER: [policy_register(Policy().digest())]},
         public_key_length_bytes=32,
         development_root_sha256=bytes.fromhex(world.nsm.ready["root_sha256"]),
     )
@@ -297,3 +300,65 @@ async def test_an_anchor_that_contradicts_the_log_stops_the_enclave(world: World
     await world.anchor(msgspec.structs.replace(decided, payload_digest="55" * 32), at)
     assert await process.wait() == 1
     assert "fork" in process.log_tail()
+
+
+async def status(process: Process) -> dict[str, Any]:
+    async with aiohttp.ClientSession() as session, session.get(process.ready["http"] + "/status") as answer:
+        return dict(await answer.json())
+
+
+async def readiness(process: Process) -> str:
+    async with aiohttp.ClientSession() as session, session.get(process.ready["http"] + "/readyz") as answer:
+        return await answer.text()
+
+
+async def test_an_enclave_whose_clock_is_wrong_signs_nothing_until_it_is_right_again(world: World) -> None:
+    process = await world.enclave(DAAS_ENCLAVE_CLOCK_EVERY_MS="100", DAAS_ENCLAVE_CLOCK_BOUND_MS="2000")
+    offset = world.directory / "offset"
+    offset.write_text("600000")
+    await until(lambda: contains(readiness(process), "clock-drift"))
+    await world.log(NodeUpserted(node=a_node("n1")), PodUpserted(pod=a_pod("p1")), entry_id="e1")
+    await until(lambda: holds(status(process), "unanchored", 1))
+    assert await world.relay.last(subjects.PLACEMENT_DECIDED) is None, "decided, but not signed"
+    assert (await status(process))["clock_drift_ms"] > 500_000
+
+    offset.write_text("0")
+    decided, _ = await world.decided(1)
+    assert [leaf.name for leaf in decided.leaves] == ["p1"]
+
+
+async def test_a_key_is_replaced_before_its_registration_ends_and_the_chain_goes_on(world: World) -> None:
+    process = await world.enclave()
+    first = await world.attested_again()
+    await world.relay.publish(
+        subjects.ENCLAVE_REVOKED,
+        EnclaveRevoked(public_key=first.public_key, enclave=None, reason="expired", message="test", simulated=True),
+        message_id="expired",
+    )
+    await until(lambda: differs(world.attested_again(), first))
+    second = await world.register()
+    await until(lambda: holds(status(process), "public_key", second))
+    await world.log(NodeUpserted(node=a_node("n1")), PodUpserted(pod=a_pod("p1")), entry_id="e1")
+    decided, at = await world.decided(1)
+    assert decided.public_key == second != first.public_key
+    await world.anchor(decided, at)
+    await until(lambda: holds(status(process), "role", "active"))
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    deadline = time.monotonic() + 30
+    while not await condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+async def contains(text: Awaitable[str], part: str) -> bool:
+    return part in await text
+
+
+async def holds(facts: Awaitable[dict[str, Any]], name: str, value: object) -> bool:
+    return bool((await facts).get(name) == value)
+
+
+async def differs(attested: Awaitable[EnclaveAttested], first: EnclaveAttested) -> bool:
+    return (await attested).public_key != first.public_key

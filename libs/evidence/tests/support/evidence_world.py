@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from daas.attestation import cbor
+from daas.attestation import POLICY_REGISTER, cbor
 from daas.common import merkle
 from daas.common.decision import INTENT_PLACEMENT, header_bcs, intent_message, payload_digest
 from daas.common.errors import NotFound
@@ -132,6 +132,8 @@ class World:
     def attest(self) -> None:
         """Registers the current key with a fresh document, as relay and ledger would."""
         nsm = SoftwareNsm(self.authority, self.measurement, lambda: self.now_ms)
+        nsm.pcrs.extend(POLICY_REGISTER, self.trust.policy.digest())
+        nsm.pcrs.lock(POLICY_REGISTER)
         request = {"Attestation": {"public_key": self.public_key, "nonce": self.nonce, "user_data": self.trust.binding}}
         answer = cbor.loads(nsm.process(cbor.dumps(request)))
         assert isinstance(answer, dict)

@@ -17,11 +17,13 @@ from daas.attestation.policy import (
     TimeMode,
     Unchecked,
 )
+from daas.attestation.registers import POLICY_REGISTER, commit_policy, policy_register
 from daas.attestation.verifier import Attestation, verify
 
 __all__ = [
     "AWS_ROOT_SHA256",
     "NSM_DEVICE",
+    "POLICY_REGISTER",
     "UNCHECKED",
     "Attestation",
     "AttestationDocument",
@@ -40,6 +42,8 @@ __all__ = [
     "Reason",
     "TimeMode",
     "Unchecked",
+    "commit_policy",
     "parse_document",
+    "policy_register",
     "verify",
 ]

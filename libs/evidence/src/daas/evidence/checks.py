@@ -8,12 +8,14 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from daas.attestation import (
+    POLICY_REGISTER,
     UNCHECKED,
     AttestationDocument,
     AttestationPolicy,
     Measurement,
     TimeMode,
     parse_document,
+    policy_register,
     verify,
 )
 from daas.common import merkle
@@ -203,12 +205,20 @@ def binding(examined: Examined) -> Check:
             f"the document's user data is {describe(document.user_data or b'')}, "
             f"h(chain || registry || policy) is {describe(expected)}",
         )
+    register = policy_register(examined.trust.policy.digest())
+    if document.pcrs.get(POLICY_REGISTER) != register:
+        return failed(
+            name,
+            f"PCR{POLICY_REGISTER} is {describe(document.pcrs.get(POLICY_REGISTER, b'not locked'))}, an enclave with "
+            f"this policy has {describe(register)}",
+        )
     if document.nonce is None or len(document.nonce) != merkle.HASH_LENGTH:
         return failed(name, "the document carries no nonce of 32 bytes, so it answers no registry's challenge")
     return passed(
         name,
-        "the document's user data is h(chain || registry || policy), and the batch follows that policy",
+        "the document's user data is h(chain || registry || policy), PCR16 holds the policy, and the batch follows it",
         user_data=expected.hex(),
+        pcr16=register.hex(),
         nonce=document.nonce.hex(),
         policy=policy,
     )

@@ -5,7 +5,7 @@ import binascii
 import time
 from collections.abc import Callable
 
-from daas.attestation import Attestation, AttestationPolicy, Measurement, verify
+from daas.attestation import POLICY_REGISTER, Attestation, AttestationPolicy, Measurement, policy_register, verify
 from daas.common import logs, merkle, subjects
 from daas.common.bus import Bus
 from daas.common.errors import ConfigurationError, Conflict, InvalidInput, Refused
@@ -136,6 +136,7 @@ class Registrar:
             nonce=registry.nonce,
             user_data=merkle.digest(registry.chain + bytes.fromhex(registry.address[2:]) + registry.policy),
             public_key_length_bytes=KEY_LENGTH,
+            pcrs={POLICY_REGISTER: [policy_register(registry.policy)]},
             development_root_sha256=bytes.fromhex(root) if root else None,
             age_ms_max=registry.limits.document_age_ms,
             clock_skew_ms=registry.limits.future_skew_ms,

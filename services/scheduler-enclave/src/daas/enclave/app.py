@@ -1,15 +1,17 @@
-"""Wires the scheduler-enclave together: NSM, key, registration, core, service shell."""
+"""Wires the scheduler-enclave together: NSM, policy register, keys, registration, core, service shell."""
 
 import asyncio
 
-from daas.attestation import NsmClient
+from daas.attestation import NsmClient, commit_policy
 from daas.common.errors import Unavailable
 from daas.common.service import ServiceApp
 from daas.common.subjects import Service
+from daas.enclave.clock import HypervisorClock
 from daas.enclave.core import Core
-from daas.enclave.identity import Identity
-from daas.enclave.registration import Registration, wall_clock
+from daas.enclave.keys import Keys
+from daas.enclave.registration import Registration
 from daas.enclave.settings import EnclaveSettings
+from daas.enclave.signing import Signing
 from daas.placement import Genesis, Policy
 
 #: How often /status is brought up to date.
@@ -17,36 +19,45 @@ STATUS_S = 0.2
 
 
 def build(settings: EnclaveSettings) -> ServiceApp:
-    """The service, ready to run."""
+    """The service, ready to run.
+
+    Raises:
+        ConfigurationError: `policy-register`.
+        NsmError: the NSM does not answer.
+    """
     app = ServiceApp(Service.ENCLAVE, settings)
     nsm = NsmClient.open(settings.enclave_nsm)
-    identity = Identity(nsm)
     policy = Policy()
-    registrations: list[Registration] = []
+    app.status["policy_register"] = commit_policy(nsm, policy.digest()).hex()
+    keys = Keys(nsm)
+    clock = HypervisorClock(nsm, settings.enclave_clock_bound_ms)
+    registration = Registration(app.bus, nsm, keys, policy.digest(), clock)
+    signing = Signing(keys, registration, clock, app.metrics, clock_every_ms=settings.enclave_clock_every_ms)
     cores: list[Core] = []
 
     @app.task("enclave")
     async def run() -> None:
-        registration = Registration(app.bus, nsm, identity, policy.digest(), wall_clock)
         challenge, challenge_sequence = await registration.first_challenge()
         genesis = Genesis(
             chain=bytes.fromhex(challenge.chain), registry=bytes.fromhex(challenge.registry[2:]), policy=policy
         )
-        core = Core(app.bus, identity, registration, genesis, settings)
-        registrations.append(registration)
+        core = Core(app.bus, keys, signing, genesis, settings)
         cores.append(core)
         follow_from = await core.start(challenge)
-        app.status.update(public_key=identity.public_key, registry=challenge.registry, simulated=challenge.simulated)
+        app.status.update(registry=challenge.registry, simulated=challenge.simulated)
         async with asyncio.TaskGroup() as group:
             group.create_task(registration.follow(challenge_sequence))
             group.create_task(core.fold())
             group.create_task(core.publish())
             group.create_task(core.follow(follow_from))
 
-    @app.check("registration")
-    async def registered() -> None:
-        if not registrations or registrations[0].current is None:
-            raise Unavailable("the registry has not accepted this enclave's key yet", reason="not-registered")
+    @app.task("clock")
+    async def watch_clock() -> None:
+        await signing.watch_clock()
+
+    @app.check("signing")
+    async def may_sign() -> None:
+        signing.require()
 
     @app.check("log")
     async def caught_up() -> None:
@@ -56,6 +67,7 @@ def build(settings: EnclaveSettings) -> ServiceApp:
     @app.task("status")
     async def show() -> None:
         while True:
+            app.status.update(signing.status())
             if cores:
                 app.status.update(cores[0].status())
             await asyncio.sleep(STATUS_S)

@@ -12,10 +12,10 @@ from daas.common.errors import InvalidInput, NotFound, Refused
 from daas.common.facts import fact_of, newest
 from daas.common.messages import EnclaveChallenged, PlacementAnchored, PlacementRefused
 from daas.enclave import messages as outgoing
-from daas.enclave.identity import Identity
+from daas.enclave.keys import Keys
 from daas.enclave.outbox import Fork, Outbox, Role
-from daas.enclave.registration import Registration
 from daas.enclave.settings import EnclaveSettings
+from daas.enclave.signing import Signing
 from daas.placement import Applied, Genesis, Scheduler
 
 log = logs.get_logger(__name__)
@@ -33,18 +33,16 @@ class Core:
 
     Args:
         bus: the connection to the log and the facts.
-        identity: the signing key.
-        registration: says whether the key may sign.
+        keys: tell this instance's anchors from those of others.
+        signing: says which key may sign, and whether any may.
         genesis: what the chain of decisions starts from.
         settings: snapshot and takeover settings.
     """
 
-    def __init__(
-        self, bus: Bus, identity: Identity, registration: Registration, genesis: Genesis, settings: EnclaveSettings
-    ) -> None:
+    def __init__(self, bus: Bus, keys: Keys, signing: Signing, genesis: Genesis, settings: EnclaveSettings) -> None:
         self._bus = bus
-        self._identity = identity
-        self._registration = registration
+        self._keys = keys
+        self._signing = signing
         self._genesis = genesis
         self._settings = settings
         self._scheduler = Scheduler(genesis)
@@ -55,7 +53,7 @@ class Core:
         self._log_sequence = 0
         self._quiet_until = 0
         self.outbox = Outbox(
-            identity.public_key,
+            keys.is_own,
             takeover_ms=settings.enclave_takeover_ms,
             republish_ms=settings.enclave_republish_ms,
         )
@@ -152,10 +150,12 @@ class Core:
             self._wake.clear()
             if not self.caught_up:
                 continue
-            await self._registration.registered.wait()
+            identity = self._signing.key()
+            if identity is None:
+                continue
             for due in self.outbox.due(monotonic_ms()):
-                message = outgoing.decided(due.decision, self._identity, simulated=self._simulated)
-                message_id = f"decided:{message.payload_digest}:{self._identity.public_key}:{due.attempt}"
+                message = outgoing.decided(due.decision, identity, simulated=self._simulated)
+                message_id = f"decided:{message.payload_digest}:{identity.public_key}:{due.attempt}"
                 await self._bus.publish(subjects.PLACEMENT_DECIDED, message, message_id=message_id)
 
     async def follow(self, start: int) -> None:
@@ -178,7 +178,7 @@ class Core:
         await self._keep_snapshots()
 
     def _refused(self, refused: PlacementRefused) -> None:
-        if refused.public_key == self._identity.public_key:
+        if self._keys.is_own(refused.public_key):
             log.warning("decision refused", sequence=refused.sequence, reason=refused.reason)
 
     async def _keep_snapshots(self) -> None:

@@ -7,6 +7,7 @@ redundant message.
 """
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -46,7 +47,7 @@ class Outbox:
     """Un-anchored decisions by sequence, oldest first. All times are monotonic milliseconds that the caller passes in.
 
     Args:
-        public_key: this instance's key, hex.
+        is_own: whether a key (hex) is one of this instance's.
         takeover_ms: how long a decision may stay un-anchored before a standby publishes it itself.
         republish_ms: how long the active instance waits for an anchor before it publishes again.
         limit: decisions held at most; the fold waits when it is reached.
@@ -56,9 +57,14 @@ class Outbox:
     REPUBLISH_AT_MOST = 8
 
     def __init__(
-        self, public_key: str, *, takeover_ms: int = 2_000, republish_ms: int = 10_000, limit: int = 256
+        self,
+        is_own: Callable[[str], bool],
+        *,
+        takeover_ms: int = 2_000,
+        republish_ms: int = 10_000,
+        limit: int = 256,
     ) -> None:
-        self._public_key = public_key
+        self._is_own = is_own
         self._takeover_ms = takeover_ms
         self._republish_ms = republish_ms
         self._limit = limit
@@ -101,7 +107,7 @@ class Outbox:
             Fork: `fork` when it is not the decision that this instance made.
         """
         self._advance(sequence, digest)
-        self.role = Role.ACTIVE if public_key == self._public_key else Role.STANDBY
+        self.role = Role.ACTIVE if self._is_own(public_key) else Role.STANDBY
 
     def due(self, now_ms: int) -> list[Due]:
         """What to publish now, oldest first; takes over from a silent active instance."""

@@ -28,3 +28,12 @@ class EnclaveSettings(ServiceSettings):
     enclave_republish_ms: int = Field(
         default=10_000, ge=1_000, le=600_000, description="How long to wait for an anchor before publishing again."
     )
+    enclave_clock_bound_ms: int = Field(
+        default=5_000,
+        ge=100,
+        le=60_000,
+        description="How far the clock may be from the NSM's; beyond, nothing is signed.",
+    )
+    enclave_clock_every_ms: int = Field(
+        default=30_000, ge=100, le=600_000, description="How often the clock is compared with the NSM's."
+    )

@@ -37,6 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="every connection is an enclave of its own: boots when it connects, with fresh registers",
     )
+    parser.add_argument(
+        "--clock-offset-file",
+        type=Path,
+        metavar="FILE",
+        help="how many milliseconds this hypervisor's clock is ahead, read at each request; no file: none",
+    )
     options = parser.parse_args(arguments)
     if len(options.image_measure) > len(DEFAULT_IMAGE_MEASURE):
         parser.error(f"--image-measure takes at most {len(DEFAULT_IMAGE_MEASURE)} strings")
@@ -56,8 +62,11 @@ async def _run(options: argparse.Namespace) -> None:
     authority = DevelopmentAuthority(load_or_create_root(options.state, _clock_ms()))
     measurement = None if options.debug else development_measurement(options.image_measure)
 
+    def clock_ms() -> int:
+        return _clock_ms() + _offset_ms(options.clock_offset_file)
+
     def boot() -> SoftwareNsm:
-        return SoftwareNsm(authority, measurement, _clock_ms)
+        return SoftwareNsm(authority, measurement, clock_ms)
 
     nsm = boot()
     nsm_of_connection: Callable[[], SoftwareNsm] = boot if options.enclave_per_connection else lambda: nsm
@@ -74,6 +83,10 @@ async def _run(options: argparse.Namespace) -> None:
         }
         print(json.dumps(ready), flush=True)  # noqa: T201 (the launcher waits for this line)
         await stop.wait()
+
+
+def _offset_ms(path: Path | None) -> int:
+    return int(path.read_text(encoding="ascii")) if path is not None and path.exists() else 0
 
 
 def _clock_ms() -> int:

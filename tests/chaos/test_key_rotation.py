@@ -1,0 +1,46 @@
+"""Keys of short life: each is replaced before its registration ends, and the chain of decisions knows no gap."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from support.cluster import create_namespace, create_nodes, create_pods, node, pod, wait_for_pods
+from support.facts import assert_chain_is_whole, assert_every_bind_was_anchored_first, kube_of, placement_facts, running
+
+from daas.ledger import Ledger, Limits, Signer
+
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(180)]
+
+NAMESPACE = "rotation"
+#: Renewed at two thirds of it: two keys take some ten seconds.
+LIFE_MS = 9_000
+KEYS = 2
+
+
+async def test_keys_are_replaced_while_pods_come_in_and_no_decision_is_lost(tmp_path: Path) -> None:
+    async with running(tmp_path) as stack, kube_of(stack) as client:
+        assert stack.deployment is not None
+        context = stack.context()
+        signer = Signer.from_file(stack.state_dir / "operator.key")
+        async with await Ledger.connect(context["ledger_url"], signer, package=context["package"]) as ledger:
+            await ledger.set_limits(stack.deployment.registry, Limits(registration_ttl_ms=LIFE_MS))
+        await stack.kill("enclave")
+        await stack.start_service("enclave")
+        await create_nodes(client, [node(f"node-{n}") for n in range(5)])
+        await create_namespace(client, NAMESPACE)
+        deadline = time.monotonic() + 90
+        made, signers = 0, set[str]()
+        while len(signers) < KEYS:
+            assert time.monotonic() < deadline, f"{len(signers)} keys have signed"
+            await create_pods(client, [pod(f"p-{made + n}", NAMESPACE, cpu="1m", memory="1Mi") for n in range(3)])
+            made += 3
+            await wait_for_pods(client, NAMESPACE, lambda seen: all(p.spec.node_name for p in seen), timeout_s=20)
+            signers = {anchor.public_key for anchor in (await placement_facts(stack)).anchored}
+            await asyncio.sleep(0.3)
+        facts = await placement_facts(stack)
+        await assert_chain_is_whole(stack, facts)
+
+    assert_every_bind_was_anchored_first(facts)
+    assert len(facts.bound) == made
+    assert not facts.refused, "no decision was signed by a key that was over"
