@@ -14,6 +14,8 @@ T = TypeVar("T")
 ADDRESS_LENGTH = 32
 #: Sequence lengths fit 31 bits in BCS; more is malformed.
 MAX_LENGTH = 2**31 - 1
+#: The prefixes of nearly everything that is encoded.
+_SHORT_LENGTHS = tuple(bytes((length,)) for length in range(128))
 
 
 def _unsigned(value: int, size: int) -> bytes:
@@ -66,12 +68,15 @@ def uleb128(value: int) -> bytes:
 
 def bytes_(value: bytes) -> bytes:
     """vector<u8>: length, then the bytes."""
-    return uleb128(len(value)) + value
+    length = len(value)
+    return (_SHORT_LENGTHS[length] if length < 128 else uleb128(length)) + value
 
 
 def string(value: str) -> bytes:
     """UTF-8 string: length in bytes, then the bytes."""
-    return bytes_(value.encode())
+    encoded = value.encode()
+    length = len(encoded)
+    return (_SHORT_LENGTHS[length] if length < 128 else uleb128(length)) + encoded
 
 
 def address(value: bytes) -> bytes:

@@ -30,7 +30,8 @@ def node_hash(left: bytes, right: bytes) -> bytes:
 
 
 def _next_level(level: Sequence[bytes]) -> list[bytes]:
-    above = [node_hash(level[i], level[i + 1]) for i in range(0, len(level) - 1, 2)]
+    pairs = zip(level[::2], level[1::2], strict=False)
+    above = [blake2b(b"\x01" + left + right, digest_size=HASH_LENGTH).digest() for left, right in pairs]
     if len(level) % 2:
         above.append(level[-1])
     return above
@@ -48,7 +49,7 @@ def root_of_hashes(hashes: Sequence[bytes]) -> bytes:
 
 def root(leaves: Sequence[bytes]) -> bytes:
     """The root over raw leaves."""
-    return root_of_hashes([leaf_hash(leaf) for leaf in leaves])
+    return root_of_hashes([blake2b(b"\x00" + leaf, digest_size=HASH_LENGTH).digest() for leaf in leaves])
 
 
 class MerkleTree:

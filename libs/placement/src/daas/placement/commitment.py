@@ -5,8 +5,10 @@ a fixed number of buckets; a record stands in the bucket that the hash of its na
 records' leaf hashes in the order of their names. So the root depends on what is in the state, not on how it came there.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
+from hashlib import blake2b
 
 import msgspec
 
@@ -17,6 +19,7 @@ NODE_BUCKETS = 1024
 POD_BUCKETS = 4096
 TOMBSTONE_BUCKETS = 256
 OBJECT_BUCKETS = 256
+_HASH = merkle.HASH_LENGTH
 
 
 class Part(IntEnum):
@@ -83,7 +86,8 @@ class BucketTree:
         assert buckets & (buckets - 1) == 0
         assert 1 <= buckets <= 1 << 16
         self._mask = buckets - 1
-        self._buckets: dict[int, dict[str, bytes]] = {}
+        self._names: list[list[str]] = [[] for _ in range(buckets)]
+        self._hashes: list[bytes] = [b""] * buckets
         level = merkle.leaf_hash(b"")
         self._levels: list[list[bytes]] = [[level] * buckets]
         while len(self._levels[-1]) > 1:
@@ -102,36 +106,45 @@ class BucketTree:
             KeyError: there is no such name.
         """
         index = bucket_of(name, self._mask + 1)
-        bucket = self._buckets.get(index, {})
-        names = sorted(bucket)
-        if name not in bucket:
+        names, hashes = self._names[index], self._hashes[index]
+        if name not in names:
             raise KeyError(name)
         path = tuple(level[(index >> depth) ^ 1] for depth, level in enumerate(self._levels[:-1]))
-        return tuple(bucket[other] for other in names), names.index(name), path
+        bucket = tuple(hashes[start : start + _HASH] for start in range(0, len(hashes), _HASH))
+        return bucket, names.index(name), path
 
     def update(self, changes: Mapping[str, bytes | None]) -> None:
         """Sets the leaf bytes of some names; None takes a name out."""
         touched: set[int] = set()
+        mask, all_names, all_hashes = self._mask, self._names, self._hashes
         for name, leaf in changes.items():
-            index = bucket_of(name, self._mask + 1)
-            bucket = self._buckets.setdefault(index, {})
+            index = int.from_bytes(blake2b(name.encode(), digest_size=_HASH).digest()[:2], "little") & mask
             touched.add(index)
+            names, hashes = all_names[index], all_hashes[index]
+            position = bisect_left(names, name)
+            known = position < len(names) and names[position] == name
+            start = _HASH * position
+            end = start + _HASH if known else start
             if leaf is None:
-                bucket.pop(name, None)
-            else:
-                bucket[name] = merkle.leaf_hash(leaf)
+                if known:
+                    del names[position]
+                    all_hashes[index] = hashes[:start] + hashes[end:]
+                continue
+            if not known:
+                names.insert(position, name)
+            made = blake2b(b"\x00" + leaf, digest_size=_HASH).digest()
+            all_hashes[index] = b"".join((hashes[:start], made, hashes[end:])) if hashes else made
         self._rehash(touched)
 
     def _rehash(self, touched: Iterable[int]) -> None:
         level = self._levels[0]
         for index in touched:
-            bucket = self._buckets[index]
-            level[index] = merkle.leaf_hash(b"".join([bucket[name] for name in sorted(bucket)]))
-        node_hash = merkle.node_hash
+            level[index] = blake2b(b"\x00" + self._hashes[index], digest_size=_HASH).digest()
         for above in self._levels[1:]:
             touched = {index >> 1 for index in touched}
             for index in touched:
-                above[index] = node_hash(level[2 * index], level[2 * index + 1])
+                pair = b"".join((b"\x01", level[2 * index], level[2 * index + 1]))
+                above[index] = blake2b(pair, digest_size=_HASH).digest()
             level = above
 
 
