@@ -24,6 +24,7 @@ LIBRARY_MAY_IMPORT = {
     "identity": {"daas.seal"},
     "secrets": {"daas.seal"},
     "policy": set(),
+    "walrus": set(),
     "evidence": {"daas.attestation", "daas.placement", "daas.etcd"},
     "devstack": {"daas.attestation", "daas.ledger"},
 }

@@ -20,7 +20,7 @@ from daas.placement import Policy
 VARIABLE: Final = "DAAS_CONTEXT"
 DEFAULT_PATH: Final = Path(".daas/context.json")
 _PREFIX: Final = f"{VARIABLE}_"
-_LISTS: Final = frozenset({"etcd_endpoints"})
+_LISTS: Final = frozenset({"etcd_endpoints", "walrus_aggregators"})
 _OBJECTS: Final = frozenset({"allowed_pcrs", "services", "policy"})
 
 Pcr = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{96}$", description="48 bytes, lower-case hex")]
@@ -46,6 +46,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         simulated: whether that root is a development stand-in's.
         policy: fields of the scheduling policy that differ from the default.
         kubeconfig: of its API server.
+        walrus_aggregators: where what storage keeps in Walrus is read; empty where nothing is.
         services: base URLs of the services' HTTP endpoints, by name.
     """
 
@@ -61,6 +62,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     simulated: bool
     policy: Policy = msgspec.field(default_factory=Policy)
     kubeconfig: str | None = None
+    walrus_aggregators: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = ()
     services: dict[str, str] = {}
 
     def __post_init__(self) -> None:

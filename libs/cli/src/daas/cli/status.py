@@ -10,6 +10,8 @@ from rich.table import Table
 
 from daas.cli.context import Context, load_context
 from daas.cli.terminal import console, simulated_mark
+from daas.common.errors import DaasError
+from daas.walrus import Limits, WalrusClient
 
 TIMEOUT = aiohttp.ClientTimeout(total=3)
 
@@ -26,17 +28,31 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> dict[str, Any]:
         return {"ready": False, "error": f"{type(error).__name__}: {error}"}
 
 
+async def _walrus(context: Context) -> dict[str, Any] | None:
+    """Whether the aggregators answer; None where the cluster has none."""
+    if not context.walrus_aggregators:
+        return None
+    async with WalrusClient([], context.walrus_aggregators, limits=Limits(timeout_s=3, attempts=1)) as client:
+        try:
+            await client.check()
+        except DaasError as error:
+            return {"ready": False, "error": error.message}
+    return {"ready": True, "aggregators": context.walrus_aggregators}
+
+
 async def collect(context: Context) -> dict[str, Any]:
     """Everything that the screen shows, as plain data."""
     async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
         names = sorted(context.services)
         answers = await asyncio.gather(*(_ask(session, context.services[name]) for name in names))
+    walrus = await _walrus(context)
     return {
         "cluster": context.cluster,
         "simulated": context.simulated,
         "registry": context.registry,
         "chain": context.chain,
         "ledger": context.ledger_url,
+        "walrus": walrus,
         "services": dict(zip(names, answers, strict=True)),
     }
 
@@ -55,6 +71,10 @@ def status(output: Annotated[str, typer.Option("--output", "-o", help="table or 
             table.add_row(name, "[green]yes[/]" if answer["ready"] else "[red]no[/]", facts)
         console.print(table)
         console.print("registry", context.registry, "on chain", context.chain)
+        if (walrus := found["walrus"]) is not None:
+            answers = "answers" if walrus["ready"] else f"[red]does not answer[/]: {walrus['error']}"
+            mark = " [black on yellow]simulated[/]" if context.simulated else ""
+            console.print("walrus", *context.walrus_aggregators, f"{answers}{mark}", soft_wrap=True)
         console.print("enclave:", simulated_mark(simulated=context.simulated))
     if not all(answer["ready"] for answer in found["services"].values()):
         raise typer.Exit(1)

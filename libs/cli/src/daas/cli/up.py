@@ -95,6 +95,7 @@ def _welcome(stack: "Stack") -> None:
         ("ledger", context["ledger_url"]),
         ("registry", context["registry"]),
         ("etcd", ", ".join(context["etcd_endpoints"])),
+        ("Walrus", ", ".join(context["walrus_aggregators"])),
     ):
         table.add_row(f"[bold]{name}[/]", value)
     daas = Path(sys.argv[0])

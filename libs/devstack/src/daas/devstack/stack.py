@@ -1,7 +1,8 @@
 """The whole system on one machine: every server and service as a process of its own, on ports that they choose.
 
-Servers first (NATS, etcd, ledger, API server, software NSM), then the registry on the ledger, then the services. The
-services are started as anyone would start them, by command and environment; nothing of them is imported here.
+Servers first (NATS, etcd, Walrus, ledger, API server, software NSM), then the registry on the ledger, then the
+services. The services are started as anyone would start them, by command and environment; nothing of them is imported
+here.
 """
 
 import asyncio
@@ -86,6 +87,7 @@ class Stack:
             self._named("etcd", self.etcd.start(), lambda: self.etcd.endpoint),
             self._server("ledger", "--state", self.state_dir / "ledger"),
             self._server("apiserver", "--state", self.state_dir / "apiserver"),
+            self.start_walrus(),
             self._security_modules(),
         )
         await asyncio.gather(self._declare_bus(), self._deploy())
@@ -120,6 +122,12 @@ class Stack:
         process = self.processes[name] = Process(name, argv, log_path=self.state_dir / "logs" / f"{name}.log")
         ready = await process.start()
         self._progress(name, str(ready.get("url") or ready.get("socket")))
+
+    async def start_walrus(self) -> None:
+        """Starts the Walrus stand-in, or starts it again on its old port after it was killed."""
+        before = self.processes.get("walrus")
+        port = str(before.ready["url"]).rpartition(":")[2] if before is not None and before.ready else "0"
+        await self._server("walrus", "--state", self.state_dir / "walrus", "--port", port)
 
     async def _named(self, name: str, started: Awaitable[None], where: Callable[[], str]) -> None:
         await started
@@ -215,6 +223,7 @@ class Stack:
             "attestation_root": self.ready("nsm", "root_sha256"),
             "allowed_pcrs": self.ready("nsm", "pcrs"),
             "kubeconfig": self.ready("apiserver", "kubeconfig"),
+            "walrus_aggregators": [self.ready("walrus", "url")],
             "services": {name: self.ready(name, "http") for name in self.service_names},
             "simulated": True,
         }
