@@ -135,8 +135,6 @@ def test_without_nodes_the_reason_says_so() -> None:
         ),
         ({"topologySpreadConstraints": [{"whenUnsatisfiable": "DoNotSchedule"}]}, "TOPOLOGY_SPREAD"),
         ({"topologySpreadConstraints": [{"topologyKey": "zone", "whenUnsatisfiable": "Later"}]}, "TOPOLOGY_SPREAD"),
-        ({"volumes": [{"persistentVolumeClaim": {"claimName": "c"}}]}, "PERSISTENT_VOLUME"),
-        ({"volumes": [{"ephemeral": {}}]}, "PERSISTENT_VOLUME"),
         ({"volumes": [{"awsElasticBlockStore": {}}]}, "DISK_VOLUME"),
         ({"resourceClaims": [{"name": "gpu"}]}, "RESOURCE_CLAIM"),
         ({"schedulingGroup": {"other": "g"}}, "POD_GROUP"),

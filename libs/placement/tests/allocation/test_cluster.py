@@ -50,7 +50,19 @@ def test_a_restored_scheduler_gives_the_same_cluster() -> None:
 
 
 #: What a verifier may load of this library: the API objects, their quantities, the meaning of taints and selectors.
-MODEL = {"batch", "errors", "filters", "log", "model", "policy", "quantity", "reasons", "resources", "selectors"}
+MODEL = {
+    "batch",
+    "errors",
+    "filters",
+    "log",
+    "model",
+    "policy",
+    "quantity",
+    "reasons",
+    "resources",
+    "selectors",
+    "storage",
+}
 
 
 @pytest.mark.parametrize("part", ["allocation", "balance"])

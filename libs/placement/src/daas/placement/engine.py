@@ -40,6 +40,10 @@ _SHORT = {
 }
 
 
+#: (reason, slots) that something beside the class keeps a pod out of.
+Bars = tuple[tuple[Reason, Mask], ...]
+
+
 class Wish(NamedTuple):
     """What is asked for one pod: its class, what it is to others, and what that means for it."""
 
@@ -76,18 +80,24 @@ class Engine:
         """Starts a batch: `seed` says where the rotation of names begins that breaks ties."""
         self._keys.begin(seed)
 
-    def choose(self, wish: Wish, closed: Collection[str] = (), promised: str = "") -> tuple[str, int] | None:
+    def choose(
+        self, wish: Wish, closed: Collection[str] = (), promised: str = "", within: Mask | None = None
+    ) -> tuple[str, int] | None:
         """The best node for a pod and its score; None where no node will do. Counts the pod there.
 
         Args:
             wish: what is asked for.
             closed: names of nodes whose room is kept for others.
             promised: the node that is taken if it will do at all.
+            within: slots that the pod's volumes let it use.
         """
         view = self._view(wish)
         if not self.table.count:
             return None
-        best, slot = self._best_of_some(view, closed, promised) if closed or promised else self._best(view)
+        if closed or promised or within is not None:
+            best, slot = self._best_of_some(view, closed, promised, within)
+        else:
+            best, slot = self._best(view)
         if best < 0:
             return None
         demand = wish.pod_class.demand
@@ -97,8 +107,8 @@ class Engine:
         assert name is not None
         return name, best >> TIE_BITS
 
-    def _best_of_some(self, view: View, closed: Collection[str], promised: str) -> tuple[int, int]:
-        key, slot_of = self._final(view).copy(), self.table.slot_of
+    def _best_of_some(self, view: View, closed: Collection[str], promised: str, within: Mask | None) -> tuple[int, int]:
+        key, slot_of = self._final(view, within).copy(), self.table.slot_of
         for name in closed:
             if name in slot_of:
                 key[slot_of[name]] = -1
@@ -122,9 +132,10 @@ class Engine:
         self.table.take(slot, rows, -demand.score_cpu_milli, -demand.score_memory_bytes, pods=-1)
         self.columns.count(wish.profile, slot, -1)
 
-    def any_feasible(self, wish: Wish) -> bool:
-        """Whether some node would do now."""
-        return bool(self._feasible(self._view(wish)).any())
+    def any_feasible(self, wish: Wish, within: Mask | None = None) -> bool:
+        """Whether some node would do now, among those that the pod's volumes let it use."""
+        mask = self._feasible(self._view(wish))
+        return bool(mask.any() if within is None else (mask & within).any())
 
     def explain(self, wish: Wish) -> Reason:
         """Why nodes refuse this class: for each, its first failing filter, or all the room it lacks."""
@@ -140,9 +151,14 @@ class Engine:
         view.explained = (stamp, found)
         return found
 
-    def refusals(self, wish: Wish) -> dict[Reason, int]:
-        """How many nodes each filter refuses; a node that lacks several things counts for each."""
-        return self._refusals(self._view(wish))
+    def refusals(self, wish: Wish, bars: Bars = ()) -> dict[Reason, int]:
+        """How many nodes each filter refuses; a node that lacks several things counts for each.
+
+        Args:
+            wish: what is asked for.
+            bars: (reason, slots) that the pod's volumes keep it out of.
+        """
+        return self._refusals(self._view(wish), bars)
 
     def weigh(self, wish: Wish) -> dict[str, dict[str, int]]:
         """Weighted scores of each feasible node by score name: what the choice is made of, for people and tests."""
@@ -168,12 +184,14 @@ class Engine:
     def _feasible(self, view: View) -> Mask:
         return view.feasible & view.spread_mask() if view.hard else view.feasible
 
-    def _final(self, view: View) -> Ints:
+    def _final(self, view: View, within: Mask | None = None) -> Ints:
         """The comparison key of every slot, -1 where the pod may not go."""
-        if not view.hard and not view.scored_late:
+        if within is None and not view.hard and not view.scored_late:
             return view.key
         mask = self._feasible(view)
-        if not view.scored_late:
+        if within is not None:
+            mask = mask & within
+        elif not view.scored_late:
             return np.where(mask, view.key, -1)
         if not mask.any():
             return np.full(len(mask), -1, np.int64)
@@ -211,7 +229,7 @@ class Engine:
             "topology_spread": spread,
         }
 
-    def _refusals(self, view: View) -> dict[Reason, int]:
+    def _refusals(self, view: View, bars: Bars = ()) -> dict[Reason, int]:
         table = self.table
         found: dict[Reason, int] = {}
 
@@ -236,6 +254,8 @@ class Engine:
             short = nodes if row is None else nodes & (table.free[row] < amount)
             fitting &= count(_SHORT.get(name, Reason.INSUFFICIENT_EXTENDED_RESOURCE), short)
         nodes = fitting
+        for reason, bar in bars:
+            nodes &= count(reason, nodes & bar)
         if view.hard:
             nodes &= count(Reason.TOPOLOGY_SPREAD_MISMATCH, nodes & ~view.spread_mask())
         if view.unmet is not None:

@@ -162,8 +162,6 @@ def unsupported(pod: Pod) -> Reason:
     if any(t.operator not in TOLERATION_OPERATORS for t in spec.tolerations or ()):
         found |= Reason.TOLERATION_OPERATOR_UNSUPPORTED
     for volume in spec.volumes or ():
-        if volume.persistent_volume_claim or volume.ephemeral:
-            found |= Reason.PERSISTENT_VOLUME_UNSUPPORTED
         if volume.gce_persistent_disk or volume.aws_elastic_block_store or volume.azure_disk:
             found |= Reason.DISK_VOLUME_UNSUPPORTED
         if volume.iscsi or volume.rbd:

@@ -9,22 +9,33 @@ from daas.placement import model
 from daas.placement.errors import EventError
 from daas.placement.log import (
     BindFailed,
+    BudgetDeleted,
+    BudgetUpserted,
     ControllerDeleted,
     ControllerUpserted,
+    CSINodeDeleted,
+    CSINodeUpserted,
     Event,
     NamespaceDeleted,
     NamespaceUpserted,
     NodeDeleted,
     NodeUpserted,
     ObjectEvent,
+    PersistentVolumeClaimDeleted,
+    PersistentVolumeClaimUpserted,
+    PersistentVolumeDeleted,
+    PersistentVolumeUpserted,
     PodDeleted,
     PodGroupDeleted,
     PodGroupUpserted,
     PodUpserted,
+    PreemptionFailed,
     ResyncFinished,
     ResyncStarted,
     ServiceDeleted,
     ServiceUpserted,
+    StorageClassDeleted,
+    StorageClassUpserted,
     TenantDeleted,
     TenantUpserted,
 )
@@ -33,6 +44,7 @@ from daas.placement.objects import MAX_OBJECTS, ObjectKey, ObjectRecord
 from daas.placement.records import PENDING, NodeRecord, PodRecord, PodState
 from daas.placement.resources import allocatable, demand, is_terminal
 from daas.placement.state import ClusterState
+from daas.placement.volumes import claims_of
 
 #: Twice the largest cluster the engine is measured with.
 MAX_NODES = 30_000
@@ -83,7 +95,20 @@ def fold(state: ClusterState, event: Event, now_ms: int) -> None:
             state.resync_id = event.id
         case ResyncFinished():
             _resync_finished(state, event)
-        case NamespaceDeleted() | ServiceDeleted() | ControllerDeleted() | TenantDeleted() | PodGroupDeleted():
+        case PreemptionFailed():
+            _preemption_failed(state, event, now_ms)
+        case (
+            NamespaceDeleted()
+            | ServiceDeleted()
+            | ControllerDeleted()
+            | TenantDeleted()
+            | PodGroupDeleted()
+            | PersistentVolumeClaimDeleted()
+            | PersistentVolumeDeleted()
+            | StorageClassDeleted()
+            | CSINodeDeleted()
+            | BudgetDeleted()
+        ):
             state.remove_object(object_key(event))
         case _:
             _object_upserted(state, event)
@@ -92,6 +117,27 @@ def fold(state: ClusterState, event: Event, now_ms: int) -> None:
 def object_key(event: ObjectEvent) -> ObjectKey:
     """What the event is about."""
     match event:
+        case PersistentVolumeClaimUpserted():
+            meta = event.claim.metadata
+            return "PersistentVolumeClaim", meta.namespace, meta.name
+        case PersistentVolumeClaimDeleted():
+            return "PersistentVolumeClaim", event.namespace, event.name
+        case PersistentVolumeUpserted():
+            return "PersistentVolume", "", event.volume.metadata.name
+        case PersistentVolumeDeleted():
+            return "PersistentVolume", "", event.name
+        case StorageClassUpserted():
+            return "StorageClass", "", event.storage_class.metadata.name
+        case StorageClassDeleted():
+            return "StorageClass", "", event.name
+        case CSINodeUpserted():
+            return "CSINode", "", event.csi_node.metadata.name
+        case CSINodeDeleted():
+            return "CSINode", "", event.name
+        case BudgetUpserted():
+            return "PodDisruptionBudget", event.budget.metadata.namespace, event.budget.metadata.name
+        case BudgetDeleted():
+            return "PodDisruptionBudget", event.namespace, event.name
         case NamespaceUpserted() | NamespaceDeleted():
             return "Namespace", "", event.name
         case ServiceUpserted() | ServiceDeleted():
@@ -231,7 +277,9 @@ def is_ours(state: ClusterState, pod: Pod) -> bool:
 
 def _classify(state: ClusterState, record: PodRecord, pod: Pod) -> None:
     """Puts a pod where its new version belongs."""
-    state.nominate(record, nominated_node(pod))
+    if pod.spec.volumes or record.claims:
+        state.set_claims(record, claims_of(pod))
+    state.nominate(record, nominated_node(pod) or (record.plan.node if record.plan is not None else ""))
     state.join_gang(record, gang_of(pod))
     if pod.spec.node_name and not is_terminal(pod):
         state.bind(record, pod.spec.node_name, state.profiles.of(pod))
@@ -254,6 +302,14 @@ def _bind_failed(state: ClusterState, event: BindFailed, now_ms: int) -> None:
     record = state.assumed.get(event.uid)
     if record is not None and (record.sequence, record.node) == (event.sequence, event.node):
         state.release(record, now_ms)
+
+
+def _preemption_failed(state: ClusterState, event: PreemptionFailed, now_ms: int) -> None:
+    record = state.pods.get(event.uid)
+    if record is not None and record.plan is not None and record.plan.sequence == event.sequence:
+        state.drop_plan(record)
+        if record.state is PodState.UNSCHEDULABLE:
+            state.retry(record, now_ms)
 
 
 def _resync_finished(state: ClusterState, event: ResyncFinished) -> None:

@@ -23,14 +23,20 @@ from daas.placement.records import PodRecord
 from daas.placement.resources import CPU, MEMORY, PODS, Demand, allocatable, demand
 from daas.placement.snapshot import SnapshotHead, read_snapshot
 from daas.placement.state import ClusterState
+from daas.placement.volumes import claims_of
 
-#: What two rows can't show: rules between pods, promises, and groups.
+#: What two rows can't show: rules between pods, promises, groups and volumes.
 _OUT_OF_SIGHT = (
     UNSUPPORTED
     | Reason.EXISTING_ANTI_AFFINITY
     | Reason.RESERVED_FOR_NOMINATED
     | Reason.GANG_INCOMPLETE
     | Reason.GANG_DOES_NOT_FIT
+    | Reason.CLAIM_NOT_FOUND
+    | Reason.CLAIM_UNBOUND
+    | Reason.CLAIM_IN_USE
+    | Reason.VOLUME_LIMIT
+    | Reason.VOLUME_MISMATCH
 )
 
 
@@ -39,8 +45,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         index: of the leaf, -1 for the batch as a whole.
-        rule: `leaves`, `not-assumed`, `unknown-node`, `taints`, `node-affinity`, `resources`, `ports-or-anti-affinity`,
-            `affinity`; of refutations `not-allowed`, `overcommitted`, `left-out`, `better-node`.
+        rule: `leaves`, `not-assumed`, `unknown-node`, `taints`, `node-affinity`, `resources`, `volumes`,
+            `ports-or-anti-affinity`, `affinity`; of refutations `not-allowed`, `overcommitted`, `left-out`,
+            `better-node`.
     """
 
     index: int
@@ -85,6 +92,8 @@ def _broken(state: ClusterState, leaf: Leaf, name: str, sequence: int) -> str | 
     used = {**node.used, PODS: node.pods}
     if overcommitted(demand(pod), used, node.capacity):
         return "resources"
+    if record.claims and state.claims.refusal(record, node.node):
+        return "volumes"
     return _beside(state, record, node.node)
 
 
@@ -279,7 +288,7 @@ def _free_of_others(pod: Pod) -> bool:
     hard = any(c.when_unsatisfiable != "ScheduleAnyway" for c in spec.topology_spread_constraints or ())
     together, apart = affinity.pod_affinity, affinity.pod_anti_affinity
     ports = any(port.host_port or spec.host_network for c in spec.containers for port in c.ports or ())
-    return not (hard or ports or (together and together.required) or (apart and apart.required))
+    return not (hard or ports or claims_of(pod) or (together and together.required) or (apart and apart.required))
 
 
 def _fits(asked: Demand, row: _Row) -> bool:

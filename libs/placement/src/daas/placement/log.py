@@ -11,6 +11,13 @@ import msgspec
 
 from daas.placement.errors import EventError
 from daas.placement.model import Labels, LabelSelector, Name, Node, Pod, Text
+from daas.placement.storage import (
+    CSINode,
+    PersistentVolume,
+    PersistentVolumeClaim,
+    PodDisruptionBudget,
+    StorageClass,
+)
 
 SCHEMA = 1
 #: The micro-batch cap of whoever writes the log; one decision answers one entry.
@@ -146,6 +153,76 @@ class PodGroupDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="pod_group_
     name: Name
 
 
+class PersistentVolumeClaimUpserted(msgspec.Struct, frozen=True, kw_only=True, tag="persistent_volume_claim_upserted"):
+    """A claim: where it is bound, or what it waits for."""
+
+    claim: PersistentVolumeClaim
+
+
+class PersistentVolumeClaimDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="persistent_volume_claim_deleted"):
+    """A claim is gone; pods that name it wait."""
+
+    namespace: Name
+    name: Name
+
+
+class PersistentVolumeUpserted(msgspec.Struct, frozen=True, kw_only=True, tag="persistent_volume_upserted"):
+    """A volume, and where it can be reached."""
+
+    volume: PersistentVolume
+
+
+class PersistentVolumeDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="persistent_volume_deleted"):
+    """A volume is gone."""
+
+    name: Name
+
+
+class StorageClassUpserted(msgspec.Struct, frozen=True, kw_only=True, tag="storage_class_upserted"):
+    """A storage class: when and where its volumes are made."""
+
+    storage_class: StorageClass
+
+
+class StorageClassDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="storage_class_deleted"):
+    """A storage class is gone."""
+
+    name: Name
+
+
+class CSINodeUpserted(msgspec.Struct, frozen=True, kw_only=True, tag="csi_node_upserted"):
+    """How many volumes of which drivers a node can have."""
+
+    csi_node: CSINode
+
+
+class CSINodeDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="csi_node_deleted"):
+    """Nothing is known of a node's drivers any more."""
+
+    name: Name
+
+
+class BudgetUpserted(msgspec.Struct, frozen=True, kw_only=True, tag="pdb_upserted"):
+    """A PodDisruptionBudget and what it allows now."""
+
+    budget: PodDisruptionBudget
+
+
+class BudgetDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="pdb_deleted"):
+    """A PodDisruptionBudget is gone."""
+
+    namespace: Name
+    name: Name
+
+
+class PreemptionFailed(msgspec.Struct, frozen=True, kw_only=True, tag="preemption_failed"):
+    """The victims that decision `sequence` named for this pod could not be evicted."""
+
+    uid: Name
+    sequence: U64
+    reason: Text
+
+
 ObjectEvent = (
     NamespaceUpserted
     | NamespaceDeleted
@@ -157,9 +234,27 @@ ObjectEvent = (
     | TenantDeleted
     | PodGroupUpserted
     | PodGroupDeleted
+    | PersistentVolumeClaimUpserted
+    | PersistentVolumeClaimDeleted
+    | PersistentVolumeUpserted
+    | PersistentVolumeDeleted
+    | StorageClassUpserted
+    | StorageClassDeleted
+    | CSINodeUpserted
+    | CSINodeDeleted
+    | BudgetUpserted
+    | BudgetDeleted
 )
 Event = (
-    NodeUpserted | NodeDeleted | PodUpserted | PodDeleted | BindFailed | ResyncStarted | ResyncFinished | ObjectEvent
+    NodeUpserted
+    | NodeDeleted
+    | PodUpserted
+    | PodDeleted
+    | BindFailed
+    | PreemptionFailed
+    | ResyncStarted
+    | ResyncFinished
+    | ObjectEvent
 )
 
 

@@ -223,11 +223,17 @@ class Anything(Model, frozen=True, kw_only=True):
     """An object of which only the presence matters."""
 
 
+class ClaimSource(Model, frozen=True, kw_only=True):
+    """persistentVolumeClaim of a volume."""
+
+    claim_name: Annotated[str, msgspec.Meta(max_length=253)] = ""
+
+
 class Volume(Model, frozen=True, kw_only=True):
     """spec.volumes[]: only the sources that bear on placement."""
 
     name: Text = ""
-    persistent_volume_claim: Anything | None = None
+    persistent_volume_claim: ClaimSource | None = None
     ephemeral: Anything | None = None
     gce_persistent_disk: Anything | None = msgspec.field(name="gcePersistentDisk", default=None)
     aws_elastic_block_store: Anything | None = msgspec.field(name="awsElasticBlockStore", default=None)
@@ -254,6 +260,7 @@ class PodSpec(Model, frozen=True, kw_only=True):
     scheduler_name: Text = ""
     node_name: Annotated[str, msgspec.Meta(max_length=253)] = ""
     priority: Priority | None = None
+    preemption_policy: Text = "PreemptLowerPriority"
     containers: Annotated[tuple[Container, ...], msgspec.Meta(max_length=1024)] = ()
     init_containers: Annotated[tuple[Container, ...], msgspec.Meta(max_length=1024)] | None = None
     overhead: ResourceList | None = None
@@ -295,6 +302,7 @@ class PodStatus(Model, frozen=True, kw_only=True):
     """status of a pod: whether it still runs, what it has, and the node it was promised by preemption."""
 
     phase: Text = ""
+    start_time: Text | None = None
     nominated_node_name: Annotated[str, msgspec.Meta(max_length=253)] = ""
     container_statuses: ContainerStatuses | None = None
     init_container_statuses: ContainerStatuses | None = None

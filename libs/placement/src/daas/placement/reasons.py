@@ -42,6 +42,12 @@ class Reason(IntFlag):
     PREFERENCE_NOT_SCORED = 1 << 48
     GANG_INCOMPLETE = 1 << 49
     GANG_DOES_NOT_FIT = 1 << 50
+    CLAIM_NOT_FOUND = 1 << 51
+    CLAIM_UNBOUND = 1 << 52
+    CLAIM_IN_USE = 1 << 53
+    VOLUME_LIMIT = 1 << 54
+    PREEMPTION_PLANNED = 1 << 55
+    PREEMPTION_PUT_OFF = 1 << 56
 
 
 #: No reason at all.
@@ -66,6 +72,12 @@ _PHRASES = {
     Reason.RESERVED_FOR_NOMINATED: "room reserved for nominated pods",
     Reason.VOLUME_MISMATCH: "volume out of reach",
     Reason.GANG_DOES_NOT_FIT: "not enough of the pod's group fit",
+    Reason.CLAIM_NOT_FOUND: "a claim of the pod does not exist, is lost or is being deleted",
+    Reason.CLAIM_UNBOUND: "pod has unbound immediate PersistentVolumeClaims",
+    Reason.CLAIM_IN_USE: "a ReadWriteOncePod claim is in use by another pod",
+    Reason.VOLUME_LIMIT: "node(s) exceed max volume count",
+    Reason.PREEMPTION_PLANNED: "pods of lower priority are being evicted for it",
+    Reason.PREEMPTION_PUT_OFF: "preemption is tried again later",
     Reason.POD_AFFINITY_UNSUPPORTED: "pod affinity without a topology key",
     Reason.POD_ANTI_AFFINITY_UNSUPPORTED: "pod anti-affinity without a topology key",
     Reason.TOPOLOGY_SPREAD_UNSUPPORTED: "topology spread of an unknown kind or without a topology key",

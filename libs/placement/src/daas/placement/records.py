@@ -2,12 +2,14 @@
 
 from enum import IntEnum
 from struct import Struct
+from typing import NamedTuple
 
 from daas.common import bcs
 from daas.placement.model import Node
 from daas.placement.podclass import PodClass
 from daas.placement.profile import Profile
 from daas.placement.resources import Demand
+from daas.placement.volumes import ClaimKey, ClaimUse
 
 
 class PodState(IntEnum):
@@ -30,6 +32,22 @@ class PodState(IntEnum):
 #: Neighbouring fields of a pod's leaf in one go: this is encoded for every pod that is decided.
 _POD_VERSION = Struct("<QQ")
 _POD_PROGRESS = Struct("<QQIQQ")
+
+
+class Plan(NamedTuple):
+    """What preemption promised a pod: a node, and the pods that are evicted for it.
+
+    Attributes:
+        sequence: the decision that says so.
+        expires_ms: past it, and the grace, nothing is kept for the pod any more.
+        victims: uids, in the order of their eviction.
+    """
+
+    sequence: int
+    node: str
+    expires_ms: int
+    victims: tuple[str, ...]
+
 
 PENDING = frozenset({PodState.ACTIVE, PodState.BACKOFF, PodState.UNSCHEDULABLE})
 TAKES_CAPACITY = frozenset({PodState.ASSUMED, PodState.BOUND})
@@ -130,12 +148,15 @@ class PodRecord:
         ticket: place in the queue, given when it became active.
         gang: name of the group that it is placed with, or "".
         nominated: the node that preemption promised it, while it is on none.
+        claims: the claims that it mounts; volumes: (claim, volume) that its placement promised, "" for one to be made.
+        plan: what preemption promised it, or None.
         pod_class: what it asks for; only pods that may have to be decided have one.
         profile: what it is to other pods; idle pods have none.
     """
 
     __slots__ = (
         "attempts",
+        "claims",
         "demand",
         "digest",
         "encoded",
@@ -147,6 +168,7 @@ class PodRecord:
         "node",
         "nominated",
         "not_before_ms",
+        "plan",
         "pod_class",
         "priority",
         "profile",
@@ -156,6 +178,7 @@ class PodRecord:
         "ticket",
         "uid",
         "version",
+        "volumes",
     )
 
     def __init__(self, uid: str, namespace: str, name: str) -> None:
@@ -180,10 +203,13 @@ class PodRecord:
         self.ticket = 0
         self.nominated = ""
         self.gang = ""
+        self.claims: tuple[ClaimUse, ...] = ()
+        self.volumes: tuple[tuple[ClaimKey, str], ...] = ()
+        self.plan: Plan | None = None
 
     def to_bcs(self) -> bytes:
         """The leaf of this pod in the state."""
-        return b"".join(
+        common = b"".join(
             (
                 bcs.string(self.uid),
                 _POD_VERSION.pack(self.version, self.epoch),
@@ -193,7 +219,21 @@ class PodRecord:
                 _POD_PROGRESS.pack(self.sequence, self.expires_ms, self.attempts, self.not_before_ms, self.ticket),
             )
         )
+        if self.plan is None and not self.volumes:
+            return common
+        return common + bcs.option(_plan, self.plan) + bcs.vector(_volume, self.volumes)
 
 
 def _amount(item: tuple[str, int]) -> bytes:
     return bcs.string(item[0]) + bcs.u128(item[1])
+
+
+def _plan(plan: Plan) -> bytes:
+    return b"".join(
+        (bcs.u64(plan.sequence), bcs.string(plan.node), bcs.u64(plan.expires_ms), bcs.vector(bcs.string, plan.victims))
+    )
+
+
+def _volume(item: tuple[ClaimKey, str]) -> bytes:
+    (_, claim), volume = item
+    return bcs.string(claim) + bcs.string(volume)

@@ -1,5 +1,6 @@
 """The state machine: one log entry in, at most one decision out, and nothing else has a say in it."""
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import msgspec
@@ -12,6 +13,7 @@ from daas.placement.fairness import FairnessCertificate, Grant, Order, TenantSha
 from daas.placement.fold import fold
 from daas.placement.log import RefusedEvent, decode_entry, decode_event
 from daas.placement.policy import Genesis
+from daas.placement.reach import VolumeReach
 from daas.placement.reasons import Reason
 from daas.placement.records import TAKES_CAPACITY, PodRecord, PodState
 from daas.placement.resources import PODS
@@ -66,6 +68,7 @@ class Scheduler:
         self._policy_digest = genesis.policy.digest()
         self._state = ClusterState(genesis.policy)
         self._engine = Engine(genesis.policy, self._state.neighbours)
+        self._reach = VolumeReach(self._engine.table)
         self._sequence = 0
         self._digest = bytes(DIGEST_LENGTH)
         self._log_sequence = 0
@@ -240,6 +243,11 @@ class Scheduler:
             if wish.pod_class.unsupported:
                 continue
             key = (wish.pod_class.key, wish.coupling.key)
+            if record.claims:
+                reach = self._reach.of(record, state.claims, state.nodes)
+                if not reach.refusal and self._engine.any_feasible(wish, reach.within):
+                    state.wake(record, now_ms)
+                continue
             if key not in verdicts:
                 verdicts[key] = self._engine.any_feasible(wish)
             if verdicts[key]:
@@ -278,10 +286,25 @@ class Scheduler:
         if wish.pod_class.unsupported:
             return Choice(None, 0, wish.pod_class.unsupported)
         closed = self._kept_for_others(record) if self._state.nominated else ()
+        if record.claims:
+            return self._choose_within(record, wish, closed)
         chosen = self._engine.choose(wish, closed, record.nominated)
         if chosen is not None:
             return Choice(chosen[0], chosen[1], 0)
         reasons = int(self._engine.explain(wish))
+        return Choice(None, 0, reasons | Reason.RESERVED_FOR_NOMINATED if closed else reasons)
+
+    def _choose_within(self, record: PodRecord, wish: Wish, closed: Collection[str]) -> Choice:
+        """A node for a pod with claims, where its volumes let it go."""
+        reach = self._reach.of(record, self._state.claims, self._state.nodes)
+        if reach.refusal:
+            return Choice(None, 0, int(reach.refusal))
+        chosen = self._engine.choose(wish, closed, record.nominated, reach.within)
+        if chosen is not None:
+            return Choice(chosen[0], chosen[1], 0)
+        reasons = int(Reason.NO_NODES) if not self._state.nodes else 0
+        for reason in self._engine.refusals(wish, reach.bars):
+            reasons |= int(reason)
         return Choice(None, 0, reasons | Reason.RESERVED_FOR_NOMINATED if closed else reasons)
 
     def _choose_whole(self, records: list[PodRecord]) -> list[Choice]:
@@ -316,11 +339,15 @@ class Scheduler:
                     placed_now[key] = placed_now.get(key, 0) + 1
                     assert record.profile is not None, "a due pod has a profile"
                     state.neighbours.add(record.profile, choice.node, tell=False)
+                    if record.claims:
+                        state.claims.lend(record, state.nodes[choice.node].node)
             short = [key for key, count in missing.items() if key not in left_out and placed_now.get(key, 0) < count]
             for record, choice in zip(reversed(records), reversed(choices), strict=True):
                 if choice.node is not None:
                     assert record.profile is not None, "a due pod has a profile"
                     state.neighbours.remove(record.profile, choice.node, tell=False)
+                    if record.claims:
+                        state.claims.give_back(record)
                     if short:
                         self._engine.take_back(self._wish(record), choice.node)
             if not short:

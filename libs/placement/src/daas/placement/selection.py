@@ -41,12 +41,13 @@ def selected(table: NodeTable, pod_class: PodClass, slots: Slots) -> Mask:
     if pod_class.required is not None:
         any_term = np.zeros(len(slots), np.bool_)
         for term in pod_class.required.node_selector_terms:
-            any_term |= _term(table, term, slots)
+            any_term |= term_mask(table, term, slots)
         held &= any_term
     return held
 
 
-def _term(table: NodeTable, term: NodeSelectorTerm, slots: Slots) -> Mask:
+def term_mask(table: NodeTable, term: NodeSelectorTerm, slots: Slots) -> Mask:
+    """Whether all of a term holds."""
     expressions, fields = term.match_expressions or (), term.match_fields or ()
     held = np.full(len(slots), bool(expressions or fields), np.bool_)
     for requirement in expressions:
@@ -100,7 +101,7 @@ def preference(table: NodeTable, pod_class: PodClass, slots: Slots) -> npt.NDArr
     """The sum of the weights of preferred terms that hold."""
     total = np.zeros(len(slots), np.int32)
     for preferred in pod_class.preferred:
-        total[_term(table, preferred.preference, slots)] += preferred.weight
+        total[term_mask(table, preferred.preference, slots)] += preferred.weight
     return total
 
 

@@ -23,11 +23,12 @@ from daas.placement.fold import (
 from daas.placement.log import ObjectEvent
 from daas.placement.model import Node, Pod
 from daas.placement.objects import MAX_OBJECTS, ObjectRecord
-from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, PodRecord, PodState
+from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, Plan, PodRecord, PodState
 from daas.placement.resources import demand
 from daas.placement.state import TOMBSTONES, ClusterState
+from daas.placement.volumes import claims_of
 
-FORMAT = 2
+FORMAT = 3
 
 _U64 = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _U32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
@@ -51,6 +52,8 @@ class _PodRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     attempts: _U32
     not_before_ms: _U64
     ticket: _U64
+    plan: tuple[_U64, str, _U64, tuple[str, ...]] | None = None
+    volumes: tuple[tuple[str, str], ...] = ()
 
 
 class _ObjectRow(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -139,6 +142,8 @@ def write_snapshot(head: SnapshotHead, genesis: bytes, state: ClusterState) -> b
                 r.attempts,
                 r.not_before_ms,
                 r.ticket,
+                None if r.plan is None else (r.plan.sequence, r.plan.node, r.plan.expires_ms, r.plan.victims),
+                tuple((claim, volume) for (_, claim), volume in r.volumes),
             )
             for _, r in sorted(state.pods.items())
         ),
@@ -247,6 +252,11 @@ def _add_pod(state: ClusterState, row: _PodRow) -> None:
     if row.state is not PodState.IDLE:
         record.profile = state.profiles.of(pod)
     record.priority = pod.spec.priority or 0
+    record.claims = claims_of(pod)
+    record.volumes = tuple(((meta.namespace, claim), volume) for claim, volume in row.volumes)
     state.restore_pod(record, row.node)
     state.nominate(record, nominated_node(pod))
+    if row.plan is not None:
+        _require(row.state in PENDING, f"pod {meta.uid} has a plan and is {row.state.name}")
+        state.set_plan(record, Plan(*row.plan))
     state.join_gang(record, gang_of(pod))

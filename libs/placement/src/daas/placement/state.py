@@ -5,6 +5,7 @@ state root and which nodes of the engine have to be looked at again.
 """
 
 from daas.common import bcs, merkle
+from daas.placement.claims import STORAGE_KINDS, SURROUNDING_KINDS, Claims
 from daas.placement.commitment import (
     NODE_BUCKETS,
     OBJECT_BUCKETS,
@@ -21,8 +22,9 @@ from daas.placement.podclass import PodClasses
 from daas.placement.policy import Policy
 from daas.placement.profile import Profile, Profiles
 from daas.placement.queue import PendingQueue
-from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, PodRecord, PodState
+from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, Plan, PodRecord, PodState
 from daas.placement.resources import PODS, Demand
+from daas.placement.volumes import ClaimUse
 
 #: Deleted uids remembered against late upserts: eight full entries of deletions.
 TOMBSTONES = 4096
@@ -34,7 +36,9 @@ class ClusterState:
     Attributes:
         last_ms: timestamp of the last readable entry.
         objects: what is neither node nor pod.
+        claims: claims and volumes, and who uses them.
         neighbours: who is beside whom, as far as choices depend on it.
+        plans: uid to pods with a plan; victims: uid of a pod to be evicted to that of the pod it makes room for.
         nominated: node name to the pods that were promised it; gangs: (namespace, group) to its pods.
         capacity: resource to amount over all nodes; holdings: namespace to what its placed pods take, with `pods`.
         epoch: number of the last resync that was started; resync_id: its id while it runs, else "".
@@ -51,8 +55,11 @@ class ClusterState:
         self.pods_on: dict[str, dict[str, PodRecord]] = {}
         self.assumed: dict[str, PodRecord] = {}
         self.nominated: dict[str, dict[str, PodRecord]] = {}
+        self.plans: dict[str, PodRecord] = {}
+        self.victims: dict[str, str] = {}
         self.gangs: dict[tuple[str, str], dict[str, PodRecord]] = {}
         self.objects: dict[ObjectKey, ObjectRecord] = {}
+        self.claims = Claims(self.objects)
         self.neighbours = Neighbours()
         self.profiles = Profiles()
         self.tombstones: dict[str, int] = {}
@@ -137,6 +144,8 @@ class ClusterState:
     def remove_pod(self, record: PodRecord) -> None:
         """Forgets a pod and frees what it held."""
         self._leave(record)
+        if record.plan is not None:
+            self.drop_plan(record)
         self.nominate(record, "")
         self.join_gang(record, "")
         del self.pods[record.uid]
@@ -180,7 +189,11 @@ class ClusterState:
         """On a node, whoever put it there."""
         if record.state is PodState.BOUND and record.node == node and record.profile is profile:
             return
+        kept = record.volumes if record.node == node else ()
+        if record.plan is not None:
+            self.drop_plan(record)
         self._leave(record)
+        record.volumes = kept
         record.profile = profile
         record.attempts = record.not_before_ms = record.ticket = 0
         record.pod_class = None
@@ -189,6 +202,8 @@ class ClusterState:
     def assume(self, record: PodRecord, node: str, sequence: int, expires_ms: int) -> None:
         """Placed by decision `sequence`; the engine has counted it already."""
         self._leave(record)
+        if record.claims and node in self.nodes:
+            record.volumes = self.claims.choose(record, self.nodes[node].node)
         record.sequence, record.expires_ms = sequence, expires_ms
         record.not_before_ms = 0
         self._settle(record, node, PodState.ASSUMED, engine_knows=True)
@@ -246,6 +261,8 @@ class ClusterState:
                 self.changed_usage[node] = None
         assert record.profile is not None, f"pod {record.uid} settles without a profile"
         self.neighbours.add(record.profile, node, tell=not engine_knows)
+        if record.claims:
+            self.claims.settle(record)
         self._dirty_pods[record.uid] = None
 
     def _leave(self, record: PodRecord) -> None:
@@ -261,6 +278,8 @@ class ClusterState:
                 del self.pods_on[record.node]
             assert record.profile is not None, f"pod {record.uid} leaves without a profile"
             self.neighbours.remove(record.profile, record.node)
+            if record.claims:
+                self.claims.leave(record)
             known = self.nodes.get(record.node)
             if known is not None:
                 known.give_back(record.demand)
@@ -269,6 +288,44 @@ class ClusterState:
                 self.helped = True
             record.node = ""
             record.sequence = record.expires_ms = 0
+
+    def set_claims(self, record: PodRecord, claims: tuple[ClaimUse, ...]) -> None:
+        """Changes which claims a pod mounts, also while it is on a node."""
+        if record.claims == claims:
+            return
+        if record.claims and record.state in TAKES_CAPACITY:
+            self.claims.leave(record)
+        record.claims = claims
+        if claims and record.state in TAKES_CAPACITY:
+            self.claims.settle(record)
+
+    def set_plan(self, record: PodRecord, plan: Plan) -> None:
+        """Preemption promises a pod a node once the victims are gone."""
+        record.plan = plan
+        self.plans[record.uid] = record
+        for uid in plan.victims:
+            self.victims[uid] = record.uid
+        self.nominate(record, plan.node)
+        self._dirty_pods[record.uid] = None
+
+    def drop_plan(self, record: PodRecord) -> None:
+        """Nothing is kept for a pod any more."""
+        assert record.plan is not None, f"pod {record.uid} has no plan"
+        for uid in record.plan.victims:
+            if self.victims.get(uid) == record.uid:
+                del self.victims[uid]
+        record.plan = None
+        del self.plans[record.uid]
+        self.nominate(record, "")
+        self._dirty_pods[record.uid] = None
+
+    def retry(self, record: PodRecord, now_ms: int) -> None:
+        """Lets a pod that was decided without a node be decided again after a delay, whatever happens meanwhile."""
+        self._leave(record)
+        record.not_before_ms = max(record.not_before_ms, now_ms + self.policy.backoff_ms(max(record.attempts, 1)))
+        record.state = PodState.BACKOFF
+        self.queue.add(record)
+        self._dirty_pods[record.uid] = None
 
     def nominate(self, record: PodRecord, node: str) -> None:
         """A pod was promised a node, another one, or none."""
@@ -339,17 +396,23 @@ class ClusterState:
         self.objects[record.key] = record
         self._dirty_objects[record.key] = None
         if before is None or before.digest != record.digest:
-            self.neighbours.forget_surroundings()
-            self._stakes = None
-            self.helped = True
+            self._object_changed(record.key[0], before, record)
 
     def remove_object(self, key: ObjectKey) -> None:
         """Forgets an object, if it is known."""
-        if self.objects.pop(key, None) is not None:
+        before = self.objects.pop(key, None)
+        if before is not None:
             self._dirty_objects[key] = None
+            self._object_changed(key[0], before, None)
+
+    def _object_changed(self, kind: str, before: ObjectRecord | None, after: ObjectRecord | None) -> None:
+        if kind in STORAGE_KINDS:
+            self.claims.put(before, after)
+        elif kind in SURROUNDING_KINDS:
             self.neighbours.forget_surroundings()
+        elif kind == "Tenant":
             self._stakes = None
-            self.helped = True
+        self.helped = True
 
     def stakes(self) -> dict[str, int]:
         """Namespace to stake, of the tenants that have one."""
@@ -385,11 +448,26 @@ class ClusterState:
         self.last_ms = now_ms
         for record in [r for r in self.assumed.values() if r.expires_ms + self.policy.grace_ms < now_ms]:
             self.release(record, now_ms)
+        if self.plans:
+            self._lapse(now_ms)
         for record in sorted(self.queue.due(now_ms), key=lambda r: (r.not_before_ms, r.ticket)):
             self.activate(record)
 
+    def _lapse(self, now_ms: int) -> None:
+        """Plans whose victims did not go in time are given up."""
+        for record in sorted(self.plans.values(), key=lambda r: r.uid):
+            plan = record.plan
+            if plan is not None and plan.expires_ms + self.policy.grace_ms < now_ms:
+                self.drop_plan(record)
+                if record.state is PodState.UNSCHEDULABLE:
+                    self.retry(record, now_ms)
+
     def _draw_in(self, now_ms: int) -> None:
         latest_ms = now_ms + self.policy.expires_ms
+        for planned in self.plans.values():
+            if planned.plan is not None and planned.plan.expires_ms > latest_ms:
+                planned.plan = planned.plan._replace(expires_ms=latest_ms)
+                self._dirty_pods[planned.uid] = None
         for record in self.assumed.values():
             if record.expires_ms > latest_ms:
                 record.expires_ms = latest_ms
