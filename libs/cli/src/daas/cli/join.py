@@ -7,7 +7,7 @@ lies in the open only inside this process, and is written to a file of the same 
 import os
 import stat
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,13 +21,13 @@ from daas.ledger import Ledger, Node, Signer
 from daas.seal import (
     ApproveCall,
     EncryptedObject,
-    KeyServer,
     SealClient,
     SessionKey,
     Shared,
     build_ptb,
     parse_address,
 )
+from daas.secrets import KeyServers
 
 T = TypeVar("T")
 
@@ -38,42 +38,6 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _SESSION_MIN: Final = 5
 #: Of the directory in which the configuration lies; it holds other files of K3s that are no secret.
 _DIRECTORY_MODE: Final = 0o755
-
-
-class KnownKeyServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A key server as an administrator pins it; the public key (96 bytes) is the one on the ledger, never its own word.
-
-    Attributes:
-        committee: whether an aggregator answers for a committee.
-    """
-
-    object_id: ObjectId
-    url: str
-    public_key: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{192}$", description="96 bytes, lower-case hex")]
-    name: str = ""
-    weight: Annotated[int, msgspec.Meta(ge=1, le=255)] = 1
-    committee: bool = False
-
-
-class KeyServers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Whom the token is sealed to, and how many shares open it."""
-
-    threshold: Annotated[int, msgspec.Meta(ge=1, le=255)]
-    servers: Annotated[tuple[KnownKeyServer, ...], msgspec.Meta(min_length=1, max_length=32)]
-
-    def known(self) -> list[KeyServer]:
-        """As the client sees them."""
-        return [
-            KeyServer(
-                object_id=parse_address(each.object_id),
-                url=each.url.rstrip("/"),
-                public_key=bytes.fromhex(each.public_key),
-                name=each.name,
-                weight=each.weight,
-                committee=each.committee,
-            )
-            for each in self.servers
-        ]
 
 
 class SealedToken(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
