@@ -12,6 +12,7 @@ BENCHMARKS = {
     "memory": "resident memory of every part of an idle stack, beside its limit",
     "stages": "pods/s through each stage alone, and through several, beside raw nats-py and the bare engine",
     "cluster": "pods/s from creation to bound through the API server, beside a bare client that only binds",
+    "binder": "bindings/s of the gateway for anchored decisions, beside a bare client that only binds",
     "engine": "decisions/s of the engine alone by mix of pods, beside the floors it is held to",
 }
 #: Programs of their own, with options; run by name only, because they take minutes or need node.

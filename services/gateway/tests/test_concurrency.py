@@ -100,10 +100,12 @@ async def test_waiting_requests_get_their_slots_in_order_and_a_cancelled_one_giv
     slots = AdaptiveConcurrency(2, lambda: next(clock) / 1000)
     order: list[int] = []
     gates = {n: asyncio.Event() for n in range(6)}
+    entered = {n: asyncio.Event() for n in range(6)}
 
     async def one(n: int) -> None:
         async with slots.slot():
             order.append(n)
+            entered[n].set()
             await gates[n].wait()
 
     tasks = [asyncio.create_task(one(n)) for n in range(6)]
@@ -113,8 +115,7 @@ async def test_waiting_requests_get_their_slots_in_order_and_a_cancelled_one_giv
     tasks[2].cancel()  # while it waits
     gates[0].set()
     await tasks[0]
-    while len(order) < 3:
-        await asyncio.sleep(0)
+    await entered[3].wait()
     assert order == [0, 1, 3]
     gates[1].set()
     tasks[4].cancel()  # at the moment its slot may be handed to it

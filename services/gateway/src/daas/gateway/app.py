@@ -65,6 +65,13 @@ class Gateway:
             on_refused=_refused,
             surroundings=True,
         )
+        pods = PodBinder(
+            client,
+            self.cache,
+            _now_ms,
+            concurrency=settings.gateway_bind_concurrency,
+            attempts_max=settings.gateway_bind_attempts_max,
+        )
         self.reporter = Reporter(
             client,
             self.cache,
@@ -72,6 +79,7 @@ class Gateway:
             metrics=ReporterMetrics(app.metrics),
             concurrency=settings.gateway_report_concurrency,
             waiting_max=settings.gateway_report_waiting_max,
+            quiet=pods.concurrency.quiet,
         )
         self.leadership = Leadership(
             client,
@@ -82,13 +90,7 @@ class Gateway:
         )
         self.binder = Binder(
             bus=lambda: app.bus,
-            pods=PodBinder(
-                client,
-                self.cache,
-                _now_ms,
-                concurrency=settings.gateway_bind_concurrency,
-                attempts_max=settings.gateway_bind_attempts_max,
-            ),
+            pods=pods,
             cache=self.cache,
             append=self.appender.append,
             reporter=self.reporter,

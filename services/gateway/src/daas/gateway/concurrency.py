@@ -14,8 +14,8 @@ from typing import Final
 
 #: Round trips that one change of the limit is judged by: at least so many, and at least one limit's worth.
 WINDOW_SAMPLES: Final = 16
-#: After so many windows the shortest round trip is measured anew, since a server may have become slower for good: for one
-#: window with a quarter of the limit, so that our own queue is not taken for the server's pace (BBR's ProbeRTT).
+#: After so many windows the shortest round trip is measured anew, since a server may have become slower for good: for
+#: one window with a quarter of the limit, so that our own queue is not taken for the server's pace (BBR's ProbeRTT).
 WINDOWS_REMEMBERED: Final = 64
 PROBE_FACTOR: Final = 1 / 4
 #: Of the limit that an overload leaves: a third less, once for all requests that were in flight together.
@@ -106,6 +106,8 @@ class AdaptiveConcurrency:
         self._vegas = Vegas(most)
         self._clock_s = clock_s
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._quiet = asyncio.Event()
+        self._quiet.set()
         self.in_flight = 0
 
     @property
@@ -135,10 +137,15 @@ class AdaptiveConcurrency:
         yield  # only answers are measured: what raises is overload, or no question of speed
         self._vegas.answered(self._clock_s() - began_s, together)
 
+    async def quiet(self) -> None:
+        """Waits until nothing waits for a slot."""
+        await self._quiet.wait()
+
     async def _enter(self) -> None:
         if self.in_flight < self.limit and not self._waiting:
             self.in_flight += 1
             return
+        self._quiet.clear()
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:
@@ -149,6 +156,7 @@ class AdaptiveConcurrency:
                 self._wake()
             else:
                 self._waiting.remove(turn)
+                self._wake()
             raise
 
     def _wake(self) -> None:
@@ -157,3 +165,5 @@ class AdaptiveConcurrency:
             if not turn.done():
                 self.in_flight += 1
                 turn.set_result(None)
+        if not self._waiting:
+            self._quiet.set()

@@ -1,7 +1,7 @@
 """What people see of a placement in Kubernetes: Scheduled and FailedScheduling events, and the PodScheduled condition.
 
 All of it is best effort: it waits in a bounded line of its own, is dropped and counted where the API server can't
-take it, and never holds up a binding. A pod's message is reported once until it changes. Whoever must not forget a
+take it, and never holds up a binding: while bindings wait for the API server, one report is under way at a time. A pod's message is reported once until it changes. Whoever must not forget a
 report over a crash waits for it (`told`) before it lets go of what the report came from.
 """
 
@@ -74,6 +74,7 @@ class Reporter:
         clock_ms: Unix time in milliseconds.
         concurrency: requests in flight.
         waiting_max: reports in line; more are dropped and counted.
+        quiet: waits until no binding wants the API server.
     """
 
     def __init__(
@@ -85,12 +86,14 @@ class Reporter:
         metrics: ReporterMetrics,
         concurrency: int = 4,
         waiting_max: int = 8192,
+        quiet: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._client = client
         self._cache = cache
         self._clock_ms = clock_ms
         self._metrics = metrics
         self._concurrency = concurrency
+        self._quiet = quiet
         self._line: asyncio.Queue[tuple[Report, asyncio.Event]] = asyncio.Queue(waiting_max)
         self._told: OrderedDict[str, str] = OrderedDict()
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
@@ -124,15 +127,18 @@ class Reporter:
     async def run(self) -> None:
         """Works the line for ever."""
         async with asyncio.TaskGroup() as workers:
-            for _ in range(self._concurrency):
-                workers.create_task(self._work())
+            workers.create_task(self._work(None))
+            for _ in range(self._concurrency - 1):
+                workers.create_task(self._work(self._quiet))
 
     async def settled(self) -> None:
         """Waits until the line is empty and nothing is in flight."""
         await self._line.join()
 
-    async def _work(self) -> None:
+    async def _work(self, quiet: Callable[[], Awaitable[None]] | None) -> None:
         while True:
+            if quiet is not None:
+                await quiet()
             report, done = await self._line.get()
             self._metrics.waiting.set(self._line.qsize())
             try:

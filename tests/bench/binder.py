@@ -1,0 +1,183 @@
+"""Bindings per second of a gateway process that has a large anchored decision to carry out, beside a bare client."""
+
+import asyncio
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+from support.cluster import create_namespace, create_nodes, create_pods, list_pods, node, pod
+
+from daas.common import merkle
+from daas.common.bus import Bus, BusSettings
+from daas.common.decision import leaf_bcs, payload_digest
+from daas.common.messages import DecidedLeaf, Header, PlacementAnchored, PlacementDecided
+from daas.common.subjects import PLACEMENT_ANCHORED, PLACEMENT_DECIDED, Service, Stream
+from daas.devstack.nats import NatsServer
+from daas.devstack.process import Process
+from daas.kube import bind
+from daas.kube.client import KubeClient
+
+NODES = 100
+PODS = 4_096
+BATCH = 512
+BARE_CONCURRENCY = (8, 32)
+CLUSTER = "bench"
+
+
+@dataclass
+class Watch:
+    """Seconds that pass, and processor seconds of some processes, from `start` on."""
+
+    processes: dict[str, psutil.Process]
+    started: float = 0.0
+    used: dict[str, float] | None = None
+
+    def _used(self) -> dict[str, float]:
+        return {name: sum(process.cpu_times()[:2]) for name, process in self.processes.items()}
+
+    def start(self) -> None:
+        self.used, self.started = self._used(), time.perf_counter()
+
+    def row(self, who: str) -> tuple[str, float, str]:
+        """Name, pods per second, and processor microseconds a pod of each process."""
+        rate = PODS / (time.perf_counter() - self.started)
+        assert self.used is not None
+        spent = {name: (used - self.used[name]) / PODS * 1e6 for name, used in self._used().items()}
+        return who, rate, ", ".join(f"{name} {value:.0f}" for name, value in spent.items())
+
+
+async def _bare(client: KubeClient, namespace: str, concurrency: int, watch: Watch) -> tuple[str, float, str]:
+    """A client that does nothing else."""
+    await create_namespace(client, namespace)
+    await create_pods(client, [pod(f"bare-{n}", namespace, schedulerName="nobody") for n in range(PODS)])
+    pods = await list_pods(client, namespace)
+    slots = asyncio.Semaphore(concurrency)
+
+    async def one(index: int) -> None:
+        meta = pods[index].metadata
+        async with slots:
+            target = f"node-{index % NODES}"
+            await bind(client, namespace=namespace, name=meta.name, uid=meta.uid, node=target, annotations={})
+
+    watch.start()
+    await asyncio.gather(*(one(index) for index in range(PODS)))
+    return watch.row(f"bare client, {concurrency} in flight")
+
+
+def _decided(sequence: int, leaves: tuple[DecidedLeaf, ...]) -> PlacementDecided:
+    """A decision that agrees with itself; who signed it is not the binder's question."""
+    header = Header(
+        chain="11" * 32,
+        registry="0x" + "22" * 32,
+        sequence=sequence,
+        previous="00" * 32,
+        log_sequence=sequence,
+        log_root="33" * 32,
+        policy="44" * 32,
+        state_root="55" * 32,
+        decisions=merkle.root([leaf_bcs(leaf) for leaf in leaves]).hex(),
+        count=len(leaves),
+        expires_ms=2**52,
+    )
+    return PlacementDecided(
+        header=header,
+        payload_digest=payload_digest(header).hex(),
+        timestamp_ms=1_000,
+        public_key="66" * 32,
+        signature="77" * 64,
+        simulated=True,
+        leaves=leaves,
+    )
+
+
+async def _gateway(client: KubeClient, nats: NatsServer, watch: Watch) -> tuple[str, float, str]:
+    """The gateway, from the first anchor to the last fact."""
+    await create_namespace(client, "ours")
+    await create_pods(client, [pod(f"ours-{n}", "ours") for n in range(PODS)])
+    pods = await list_pods(client, "ours")
+    settings = BusSettings(nats_url=nats.url, cluster=CLUSTER)
+    async with Bus(Service.ENCLAVE, settings) as enclave, Bus(Service.RELAY, settings) as relay:
+        anchors = []
+        for sequence, start in enumerate(range(0, PODS, BATCH), 1):
+            leaves = tuple(
+                DecidedLeaf(
+                    pod_uid=one.metadata.uid,
+                    namespace="ours",
+                    name=one.metadata.name,
+                    resource_version="1",
+                    node=f"node-{(start + offset) % NODES}",
+                    score=1,
+                    reasons=0,
+                )
+                for offset, one in enumerate(pods[start : start + BATCH])
+            )
+            decided = _decided(sequence, leaves)
+            stored = await enclave.publish(PLACEMENT_DECIDED, decided, message_id=f"decided/{sequence}")
+            anchors.append(
+                PlacementAnchored(
+                    sequence=sequence,
+                    payload_digest=decided.payload_digest,
+                    public_key=decided.public_key,
+                    decided_sequence=stored,
+                    tx_digest="bench",
+                    checkpoint=1,
+                    timestamp_ms=time.time_ns() // 1_000_000,
+                    simulated=True,
+                )
+            )
+        watch.start()
+        for anchor in anchors:
+            await relay.publish(PLACEMENT_ANCHORED, anchor, message_id=f"anchored/{anchor.payload_digest}")
+        # The stream holds nothing but the decisions, their anchors and one fact for each pod.
+        while (await relay.stream_bounds(Stream.PLACEMENT))[1] < 2 * len(anchors) + PODS:
+            await asyncio.sleep(0.02)
+        return watch.row("gateway: decision, checks, bind, fact")
+
+
+async def run() -> None:
+    """Prints the table."""
+    with tempfile.TemporaryDirectory() as directory:
+        state = Path(directory)
+        (state / "api").mkdir()
+        api = Process(
+            "apiserver",
+            [sys.executable, "-m", "daas.devstack.apiserver", "--state", str(state / "api")],
+            log_path=state / "api.log",
+            env={},
+        )
+        async with NatsServer(state / "nats") as nats:
+            ready = await api.start()
+            kubeconfig = Path(ready["kubeconfig"])
+            gateway = Process(
+                "gateway",
+                [sys.executable, "-m", "daas.gateway"],
+                log_path=state / "gateway.log",
+                env={
+                    "DAAS_NATS_URL": nats.url,
+                    "DAAS_CLUSTER": CLUSTER,
+                    "DAAS_GATEWAY_KUBECONFIG": str(kubeconfig),
+                },
+            )
+            async with await KubeClient.connect(kubeconfig) as client:
+                await create_nodes(client, [node(f"node-{n}") for n in range(NODES)])
+                async with Bus(Service.RELAY, BusSettings(nats_url=nats.url, cluster=CLUSTER)) as bus:
+                    await bus.declare()
+                server, bench = psutil.Process(ready["pid"]), psutil.Process()
+                watch = Watch({"API server": server, "client": bench})
+                rows = [await _bare(client, f"bare-{n}", n, watch) for n in BARE_CONCURRENCY]
+                await gateway.start()
+                watch = Watch({"API server": server, "gateway": psutil.Process(gateway.pid)})
+                rows.append(await _gateway(client, nats, watch))
+                await gateway.terminate()
+            await api.terminate()
+    best = max(rate for _, rate, _ in rows[:-1])
+    table = Table("who", "pods/s", "of the best bare client", "processor time a pod, µs", box=None)
+    for who, rate, spent in rows:
+        floor = "" if who.startswith("bare") else " (floor 0.80)"
+        table.add_row(who, f"{rate:,.0f}", f"{rate / best:.2f}{floor}", spent)
+    Console(width=140).print(table)
