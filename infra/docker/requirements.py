@@ -22,7 +22,9 @@ LOCKS = (ROOT / "infra/python/requirements.txt", Path(__file__).resolve().parent
 #: Image to the package it runs, and what its service needs beside its declared dependencies.
 IMAGES = {
     "gateway": "services/gateway",
-    "enclave": "services/scheduler-enclave",
+    "enclave": "services/scheduler-enclave[policy]",
+    # cedarpy has no wheel for musl, which the Nitro image's Python is built on: see infra/nitro/README.md.
+    "nitro": "services/scheduler-enclave",
     "relay": "services/chain-relay",
     "storage": "services/storage",
     "sealkeeper": "services/seal-keeper",

@@ -5,7 +5,7 @@
 set -euo pipefail
 out=$(realpath -m "${1:?OUT.cpio}") ca=$(realpath "${2:?NATS_CA.pem}") here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-python3}
-requirements=$here/../docker/requirements/enclave.txt
+requirements=$here/../docker/requirements/nitro.txt
 scratch=$(mktemp -d); trap 'rm -rf "$scratch"' EXIT
 wheels=$(realpath -m "${3:-$scratch/wheels}"); mkdir -p "$wheels"
 if [ -z "$(ls -A "$wheels")" ]; then

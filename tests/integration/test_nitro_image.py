@@ -119,12 +119,12 @@ def unpack(archive: bytes) -> Iterator[tuple[str, tuple[int, bytes]]]:
 def test_a_wheel_that_is_not_pinned_is_refused(tmp_path: Path) -> None:
     (tmp_path / "msgspec-0.22.0-py3-none-any.whl").write_bytes(b"another one")
     with pytest.raises(rootfs.RootfsError, match="not pinned"):
-        rootfs.collect(tmp_path, b"", (ROOT / "infra/docker/requirements/enclave.txt").read_text())
+        rootfs.collect(tmp_path, b"", (ROOT / "infra/docker/requirements/nitro.txt").read_text())
 
 
 def test_a_wheel_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(rootfs.RootfsError, match="aiohttp"):
-        rootfs.collect(tmp_path, b"", (ROOT / "infra/docker/requirements/enclave.txt").read_text())
+        rootfs.collect(tmp_path, b"", (ROOT / "infra/docker/requirements/nitro.txt").read_text())
 
 
 # --- measurements ------------------------------------------------------------------------------------------------

@@ -45,7 +45,9 @@ def test_nobody_but_the_operator_may_make_alter_or_delete_streams() -> None:
 
 def test_services_hear_only_their_own_inbox_and_the_requests_they_answer() -> None:
     assert permissions("dev", Service.GATEWAY).subscribe == ("_INBOX_gateway.>",)
-    assert permissions("dev", Service.ENCLAVE).subscribe == ("_INBOX_enclave.>", "daas.v1.dev.policy.evaluate")
+    requests = ("allocation.plan", "policy.evaluate", "rebalance.plan")
+    answered = tuple(f"daas.v1.dev.{name}" for name in requests)
+    assert permissions("dev", Service.ENCLAVE).subscribe == ("_INBOX_enclave.>", *answered)
     assert permissions("dev", Service.ENCLAVE).answers
     assert len({inbox_prefix(service) for service in Service}) == len(Service)
 

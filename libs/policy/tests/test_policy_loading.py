@@ -2,12 +2,14 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from daas.policy import DEFAULT_TIERS, Location, PolicyError, PolicySet, Tier, sui_from_mist
+from daas.placement.policy import ACCESS_POLICIES
+from daas.policy import DEFAULT_TIERS, Location, PolicyError, PolicySet, Tier, load_folder, sui_from_mist
 
 SOUND = '@id("all")\npermit(principal, action, resource);\n'
 
@@ -171,3 +173,16 @@ thread.join()
 
 def test_stake_is_counted_in_whole_sui_and_never_rounded_up() -> None:
     assert [sui_from_mist(mist) for mist in (0, 10**9 - 1, 10**9, 10**19)] == [0, 0, 1, 10**10]
+
+
+def test_the_set_that_comes_along_is_the_one_that_placement_policies_name() -> None:
+    assert load_folder().digest.hex() == ACCESS_POLICIES
+
+
+def test_a_folder_without_texts_or_with_a_broken_head_is_refused(tmp_path: Path) -> None:
+    for head in ("{", '{"version": 1, "more": 2}', '{"version": 1}'):
+        (tmp_path / "set.json").write_text(head)
+        with pytest.raises(PolicyError, match="policy-source"):
+            load_folder(tmp_path)
+    with pytest.raises(PolicyError, match="policy-source"):
+        load_folder(tmp_path / "nothing")

@@ -11,15 +11,14 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
-import msgspec
 import psutil
 import pytest
 import yaml
 
-from daas.common.bus import Bus, BusSettings
+from daas.common.bus import Bus, BusSettings, Event
+from daas.common.bus.requests import Answering
 from daas.common.messages import ChainStakeChanged
 from daas.common.subjects import CHAIN_STAKE_CHANGED, POLICY_EVALUATE, Service, Stream
 from daas.devstack.nats import NatsServer
@@ -76,16 +75,15 @@ class Live:
         output, _ = await asyncio.wait_for(process.communicate(), 60)
         return process.returncode or 0, output.decode()
 
-    async def answer(self, message: Any) -> None:
+    async def answer(self, event: Event[Question]) -> Verdict:
         """The policy engine: Secrets take 1000 SUI."""
-        question = msgspec.json.decode(message.data, type=Question)
+        question = event.body
         self.asked.append(question)
         if not self.answering:
-            return
+            await asyncio.Event().wait()
         denied = question.request.resource == "secrets" and question.stake_mist < 1000 * SUI
         reason = f"stake {question.stake_mist // SUI} SUI is below 1000 SUI" if denied else ""
-        verdict = Verdict(request_id=question.request_id, denied=denied, reason=reason)
-        await message.respond(msgspec.json.encode(verdict))
+        return Verdict(request_id=question.request_id, denied=denied, reason=reason)
 
 
 def free_port() -> int:
@@ -153,7 +151,7 @@ async def live(tmp_path: Path) -> AsyncIterator[Live]:
         ):
             await relay.declare()
             house = Live(directory, client, relay, gateway, human)
-            await enclave.client.subscribe(POLICY_EVALUATE.full("test"), cb=house.answer)
+            await Answering(enclave, POLICY_EVALUATE, Question, house.answer, 64).start()
             await house.stake(1500, 1)
             await gateway.start()
             for name in ("namespace", "rbac", "admission"):

@@ -155,7 +155,7 @@ def authorization(cluster: str, credentials: Mapping[Service, str]) -> str:
             "subscribe": {"allow": list(granted.subscribe)},
         }
         if granted.answers:
-            rights["allow_responses"] = {"max": 1, "expires": "30s"}
+            rights["allow_responses"] = {"max": 1, "expires": "120s"}
         if _NKEY.fullmatch(credential):
             users.append({"nkey": credential, "permissions": rights})
         else:

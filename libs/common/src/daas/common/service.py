@@ -27,13 +27,14 @@ from daas.common.bus import Bus, Event
 from daas.common.bus.advisories import watch_advisories
 from daas.common.bus.declarations import DurableOptions
 from daas.common.bus.delivery import subscribe
+from daas.common.bus.requests import Answering
 from daas.common.bus.subscriber import DurableSubscriber
 from daas.common.endpoints import Check, Endpoints, run_checks
 from daas.common.errors import ConfigurationError, DaasError, Unavailable
 from daas.common.messages import Message
 from daas.common.metrics import BusMetrics
 from daas.common.settings import ServiceSettings, main
-from daas.common.subjects import Service, Stream, Subject, durable_name
+from daas.common.subjects import Kind, Service, Stream, Subject, durable_name
 
 __all__ = ["Event", "ServiceApp", "ServiceSettings", "main"]
 
@@ -76,6 +77,7 @@ class ServiceApp:
         self._started = time.monotonic()
         self._handlers: dict[Subject, tuple[type[Any], Handler[Any], DurableOptions]] = {}
         self._subscribers: list[DurableSubscriber] = []
+        self._answerers: dict[Subject, Answering] = {}
         self._tasks: dict[str, Coroutine] = {}
         self._running: dict[str, asyncio.Task[None]] = {}
         self._checks: dict[str, Check] = {}
@@ -117,6 +119,35 @@ class ServiceApp:
 
         def register(handler: Handler[M]) -> Handler[M]:
             self._handlers[subject] = (body, handler, options)
+            return handler
+
+        return register
+
+    def answer(
+        self, subject: Subject, body: type[M], *, in_flight: int = 64
+    ) -> Callable[[Callable[[Event[M]], Awaitable[Message]]], Callable[[Event[M]], Awaitable[Message]]]:
+        """Answers the questions on a subject; instances of the service share them.
+
+        What a handler returns is the answer; a DaasError that it raises becomes a refusal of the same kind, reason and
+        field at whoever asked. A handler is cancelled when the asker's patience ends. Nothing is repeated.
+
+        Args:
+            subject: what to answer; the service must be among its consumers, and only one handler per subject.
+            body: what to decode a question to.
+            in_flight: questions in work at once; more are refused (`busy`).
+
+        Raises:
+            InvalidInput: `not-a-consumer`.
+            ConfigurationError: `second-handler`, `not-a-request`.
+        """
+        durable_name(self.service, subject)
+        if subject in self._answerers:
+            raise ConfigurationError(f"{subject.name} has a handler already", reason="second-handler")
+        if subject.kind is not Kind.REQUEST:
+            raise ConfigurationError(f"{subject.name} is no request", reason="not-a-request")
+
+        def register(handler: Callable[[Event[M]], Awaitable[Message]]) -> Callable[[Event[M]], Awaitable[Message]]:
+            self._answerers[subject] = Answering(self.bus, subject, body, handler, in_flight)
             return handler
 
         return register
@@ -248,6 +279,9 @@ class ServiceApp:
         return sorted(kept | {Stream.DLQ, Stream.ADVISORY})
 
     async def _subscribe(self) -> None:
+        for answering in self._answerers.values():
+            if not answering.running:
+                await answering.start()
         if not self._handlers:
             return
         if not self._subscribers:
@@ -305,7 +339,8 @@ class ServiceApp:
     async def _shut_down(self) -> None:
         self._stopping = True
         log.info("stopping")
-        results = await asyncio.gather(*(s.stop() for s in self._subscribers), return_exceptions=True)
+        subscribers: list[DurableSubscriber | Answering] = [*self._subscribers, *self._answerers.values()]
+        results = await asyncio.gather(*(s.stop() for s in subscribers), return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
                 log.warning("a subscriber did not stop in order", error=result)

@@ -51,6 +51,7 @@ class Stream(StrEnum):
     PLACEMENT = "PLACEMENT"
     ENCLAVE = "ENCLAVE"
     POLICY = "POLICY"
+    PLAN = "PLAN"
     SECRET = "SECRET"  # noqa: S105 - the name of a stream
     CHAIN = "CHAIN"
     METADATA = "METADATA"
@@ -82,6 +83,7 @@ LIMITS: Final[dict[Stream, StreamLimits]] = {
     Stream.PLACEMENT: StreamLimits(max_age_s=7 * DAY_S, max_bytes=4096 * MEBIBYTE),
     Stream.ENCLAVE: StreamLimits(max_age_s=30 * DAY_S, max_bytes=64 * MEBIBYTE),
     Stream.POLICY: StreamLimits(max_age_s=7 * DAY_S, max_bytes=1024 * MEBIBYTE),
+    Stream.PLAN: StreamLimits(max_age_s=30 * DAY_S, max_bytes=512 * MEBIBYTE),
     Stream.SECRET: StreamLimits(max_age_s=7 * DAY_S, max_bytes=256 * MEBIBYTE),
     Stream.CHAIN: StreamLimits(max_age_s=30 * DAY_S, max_bytes=256 * MEBIBYTE),
     Stream.METADATA: StreamLimits(max_age_s=2 * DAY_S, max_bytes=2048 * MEBIBYTE),
@@ -155,6 +157,10 @@ ENCLAVE_REGISTERED: Final = _row("enclave.registered", Kind.FACT, "relay", "encl
 ENCLAVE_REVOKED: Final = _row("enclave.revoked", Kind.FACT, "relay", "enclave storage", Stream.ENCLAVE)
 POLICY_EVALUATE: Final = _row("policy.evaluate", Kind.REQUEST, "gateway", "enclave", None)
 POLICY_DECIDED: Final = _row("policy.decided", Kind.FACT, "enclave", "storage", Stream.POLICY)
+ALLOCATION_PLAN: Final = _row("allocation.plan", Kind.REQUEST, "gateway cli", "enclave", None)
+ALLOCATION_PLANNED: Final = _row("allocation.planned", Kind.FACT, "enclave", "storage", Stream.PLAN)
+REBALANCE_PLAN: Final = _row("rebalance.plan", Kind.REQUEST, "gateway cli", "enclave", None)
+REBALANCE_PLANNED: Final = _row("rebalance.planned", Kind.FACT, "enclave", "storage", Stream.PLAN)
 SECRET_SEAL: Final = _row("secret.seal", Kind.REQUEST, "gateway cli", "seal-keeper", None)
 SECRET_OPEN: Final = _row("secret.open", Kind.REQUEST, "gateway cli", "seal-keeper", None)
 SECRET_SEALED: Final = _row("secret.sealed", Kind.FACT, "seal-keeper", "storage", Stream.SECRET)

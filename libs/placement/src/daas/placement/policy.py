@@ -1,5 +1,7 @@
 """The rules a chain of decisions is made under, and their digest; with `Genesis`, where a chain begins."""
 
+import re
+
 import msgspec
 
 from daas.common import bcs, merkle
@@ -16,6 +18,9 @@ PROFILES = (PROFILE, PROFILE_BALANCE_CHANGE)
 MAX_WEIGHT = 1000
 #: The API's own limit for weights of preferred terms.
 MAX_SCORE = 100
+#: Digest of the access policies that `daas.policy` ships, version 1; a test there holds it.
+ACCESS_POLICIES = "4d9cf7ac4a9117b6b5642d1d0a935344359aaaae5809d395d0eb7c6cbb9f2994"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 #: An hour: past that a decision says nothing about the cluster any more.
 MAX_DURATION_MS = 3_600_000
 
@@ -31,6 +36,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         expires_ms: how long a decision may wait for its bind, from the entry's timestamp.
         grace_ms: how much longer the engine keeps the capacity taken, so that a late bind is still seen first.
         backoff_min_ms, backoff_max_ms: doubling delay of a pod that could not be placed or bound.
+        access: digest of the Cedar policy set by which the enclave decides about access, 64 hex digits. No placement
+            depends on it; it stands here so that what the registry requires and every batch carries covers it.
     """
 
     algorithm: str = ALGORITHM
@@ -49,6 +56,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     grace_ms: int = 30_000
     backoff_min_ms: int = 1_000
     backoff_max_ms: int = 10_000
+    access: str = ACCESS_POLICIES
 
     def __post_init__(self) -> None:
         """Refuses values outside their range.
@@ -73,6 +81,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         ):
             if not low <= value <= high:
                 raise GenesisError(f"{field} is {low}..{high}, not {value}", reason="policy-range", field=field)
+        if not _DIGEST.fullmatch(self.access):
+            raise GenesisError("access is a digest of 64 hex digits", reason="policy-range", field="access")
         for field, text, known in (("algorithm", self.algorithm, (ALGORITHM,)), ("profile", self.profile, PROFILES)):
             if text not in known:
                 raise GenesisError(
@@ -99,6 +109,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
                 bcs.u64(self.grace_ms),
                 bcs.u64(self.backoff_min_ms),
                 bcs.u64(self.backoff_max_ms),
+                bcs.bytes_(bytes.fromhex(self.access)),
             )
         )
 

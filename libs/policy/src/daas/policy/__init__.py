@@ -8,12 +8,14 @@ Sign:      `AccessDecision(...).signed_bytes(timestamp_ms)`
 from daas.policy.decision import AccessDecision
 from daas.policy.errors import Location, PolicyError, RequestError
 from daas.policy.evaluator import Answer, Evaluator, Outcome
+from daas.policy.folder import BUILTIN, load_folder
 from daas.policy.policies import PolicySet
 from daas.policy.request import AccessRequest, Address, Node, ResourceClass, UrlPath
 from daas.policy.schema import LANGUAGE, SCHEMA, VERBS
 from daas.policy.tiers import DEFAULT_TIERS, Tier, sui_from_mist
 
 __all__ = [
+    "BUILTIN",
     "DEFAULT_TIERS",
     "LANGUAGE",
     "SCHEMA",
@@ -32,5 +34,6 @@ __all__ = [
     "ResourceClass",
     "Tier",
     "UrlPath",
+    "load_folder",
     "sui_from_mist",
 ]

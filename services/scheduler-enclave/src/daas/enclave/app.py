@@ -3,9 +3,12 @@
 import asyncio
 
 from daas.attestation import NsmClient, commit_policy
+from daas.common.access import Question, Verdict
+from daas.common.bus import Event
 from daas.common.errors import Unavailable
 from daas.common.service import ServiceApp
-from daas.common.subjects import Service
+from daas.common.subjects import POLICY_EVALUATE, Service
+from daas.enclave.access import AccessDesk, load_policies
 from daas.enclave.clock import HypervisorClock
 from daas.enclave.core import Core
 from daas.enclave.keys import Keys
@@ -22,17 +25,19 @@ def build(settings: EnclaveSettings) -> ServiceApp:
     """The service, ready to run.
 
     Raises:
-        ConfigurationError: `policy-register`.
+        ConfigurationError: `policy-register`, or an access policy that is not sound.
         NsmError: the NSM does not answer.
     """
     app = ServiceApp(Service.ENCLAVE, settings)
+    evaluator = load_policies(settings.enclave_policies)
     nsm = NsmClient.open(settings.enclave_nsm)
-    policy = Policy()
+    policy = Policy() if evaluator is None else Policy(access=evaluator.policies.digest.hex())
     app.status["policy_register"] = commit_policy(nsm, policy.digest()).hex()
     keys = Keys(nsm)
     clock = HypervisorClock(nsm, settings.enclave_clock_bound_ms)
     registration = Registration(app.bus, nsm, keys, policy.digest(), clock)
     signing = Signing(keys, registration, clock, app.metrics, clock_every_ms=settings.enclave_clock_every_ms)
+    desk = AccessDesk(evaluator, signing.require)
     cores: list[Core] = []
 
     @app.task("enclave")
@@ -55,6 +60,16 @@ def build(settings: EnclaveSettings) -> ServiceApp:
     async def watch_clock() -> None:
         await signing.watch_clock()
 
+    @app.answer(POLICY_EVALUATE, Question, in_flight=256)
+    async def evaluate(event: Event[Question]) -> Verdict:
+        if not cores:
+            raise Unavailable("the enclave is starting", reason="starting")
+        return desk.answer(event.body, cores[0].standing)
+
+    @app.task("access")
+    async def record() -> None:
+        await desk.publish(app.bus)
+
     @app.check("signing")
     async def may_sign() -> None:
         signing.require()
@@ -69,11 +84,12 @@ def build(settings: EnclaveSettings) -> ServiceApp:
         while True:
             app.status.update(signing.status())
             if cores:
-                app.status.update(cores[0].status())
+                app.status.update(cores[0].status(), access=desk.status())
             await asyncio.sleep(STATUS_S)
 
     @app.on_stop
     async def close() -> None:
+        await desk.drain(app.bus)
         nsm.close()
 
     return app

@@ -12,6 +12,7 @@ from daas.common.errors import InvalidInput, NotFound, Refused
 from daas.common.facts import fact_of, newest
 from daas.common.messages import EnclaveChallenged, PlacementAnchored, PlacementRefused
 from daas.enclave import messages as outgoing
+from daas.enclave.access import Standing
 from daas.enclave.keys import Keys
 from daas.enclave.outbox import Fork, Outbox, Role
 from daas.enclave.settings import EnclaveSettings
@@ -68,6 +69,11 @@ class Core:
             "nodes": self._scheduler.nodes,
             "pending": self._scheduler.pending,
         }
+
+    @property
+    def standing(self) -> Standing:
+        """What other decisions than placements are made for."""
+        return Standing(self._genesis.chain, self._genesis.registry, self._log_sequence, self._simulated)
 
     async def start(self, challenge: EnclaveChallenged) -> int:
         """Restores the newest snapshot that is not past the anchored head; returns where to follow PLACEMENT from.

@@ -37,3 +37,8 @@ class EnclaveSettings(ServiceSettings):
     enclave_clock_every_ms: int = Field(
         default=30_000, ge=100, le=600_000, description="How often the clock is compared with the NSM's."
     )
+    enclave_policies: Path | None = Field(
+        default=None,
+        description="Folder of the access policies (set.json, *.cedar); none: those that come along. Part of what is "
+        "attested: the registry has to require their digest.",
+    )

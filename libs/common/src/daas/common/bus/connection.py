@@ -18,6 +18,7 @@ from daas.common.bus.failures import translate, translated
 from daas.common.bus.link import Link, log
 from daas.common.bus.message import StoredMessage, directly_got
 from daas.common.bus.reader import read_stream
+from daas.common.bus.requests import A, ask
 from daas.common.errors import DaasError, InvalidInput, NotFound, Refused, Unavailable
 from daas.common.messages import DeadLetter, Message, encode
 from daas.common.metrics import BusMetrics
@@ -162,6 +163,23 @@ class Bus(Link):
         row = self._by_subject.get(full)
         self.metrics.published.labels(row.name if row else DLQ).inc()
         return acknowledged.seq
+
+    async def request(self, subject: Subject, body: Message, answer: type[A], *, timeout_s: float) -> A:
+        """Asks a question and waits for its answer.
+
+        Args:
+            subject: a row of the catalogue of kind request.
+            body: the question.
+            answer: what to decode the answer to.
+            timeout_s: how long to wait, at most 120 s; the answerer is told.
+
+        Raises:
+            InvalidInput, Refused, Conflict, NotFound, Unavailable: as the answerer refused, with its reason and field.
+            Unavailable: `no-responders`, `request-timeout`, `busy`, `malformed-answer`, `nats-disconnected`.
+            Refused: `not-a-publisher`, `nats-permissions`.
+            DecodeError: the answer is malformed.
+        """
+        return await ask(self, subject, body, answer, timeout_s)
 
     async def _request(self, subject: str, body: bytes, what: str) -> Msg:
         await self.wait_connected(_REQUEST_S)

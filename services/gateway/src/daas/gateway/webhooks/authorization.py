@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter
 
-from daas.common.errors import DaasError, InvalidInput, Unavailable
+from daas.common.errors import DaasError, DecodeError, InvalidInput, Refused, Unavailable
 from daas.gateway.webhooks.breaker import CircuitBreaker
 from daas.gateway.webhooks.policy import PolicyEngine, Question, ResourceRequest, Verdict
 from daas.gateway.webhooks.stake import StakeBook
@@ -126,6 +126,13 @@ class AccessReviewer:
         except asyncio.CancelledError:
             self.breaker.gave_up()
             raise
+        except DecodeError:
+            self.breaker.failed()
+            raise
+        except (InvalidInput, Refused) as error:
+            # The engine is there, and says that no policy can judge this: nobody may.
+            self.breaker.succeeded()
+            return Verdict(request_id=question.request_id, denied=True, reason=error.message[:1024])
         except DaasError:
             self.breaker.failed()
             raise

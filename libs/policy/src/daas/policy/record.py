@@ -1,0 +1,161 @@
+"""Access decisions on the bus: from a question to what is decided and recorded, and the check that a stranger makes."""
+
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from daas.common.access import AccessRecord, PolicyDecided, Question
+from daas.common.errors import Refused
+from daas.policy.decision import AccessDecision
+from daas.policy.errors import RequestError
+from daas.policy.evaluator import Answer, Evaluator, Outcome
+from daas.policy.policies import PolicySet
+from daas.policy.request import AccessRequest, Address, ResourceClass
+from daas.policy.tiers import sui_from_mist
+
+USER_PREFIX = "sui:"
+#: A decision is acted on at once and remembered for seconds; an API server remembers it for 30 s at most.
+LIFE_MS = 30_000
+
+
+def request_of(question: Question) -> AccessRequest:
+    """The question as policies see it; the name of the object and the groups of the user are not part of it.
+
+    Raises:
+        RequestError: `unknown-principal` for a user who is no Sui address, or as `AccessRequest.check`.
+    """
+    if not question.user.startswith(USER_PREFIX):
+        raise RequestError(
+            f"{question.user[:64]!r} is no account: {USER_PREFIX}0x...", reason="unknown-principal", field="user"
+        )
+    asked = question.request
+    request = AccessRequest(
+        principal=Address(
+            address=question.user.removeprefix(USER_PREFIX), stake_sui=sui_from_mist(question.stake_mist)
+        ),
+        verb=asked.verb,
+        target=ResourceClass(
+            group=asked.group, resource=asked.resource, subresource=asked.subresource, namespace=asked.namespace
+        ),
+        timestamp_ms=question.time_ms,
+    )
+    request.check()
+    return request
+
+
+def record_of(question: Question, request: AccessRequest, decision: AccessDecision, signature: bytes) -> AccessRecord:
+    """The record of a signed decision about an account and a class of resources."""
+    principal, target = request.principal, request.target
+    assert isinstance(principal, Address), "questions come from accounts"
+    assert isinstance(target, ResourceClass), "questions are about resources"
+    return AccessRecord(
+        account=principal.address,
+        stake_sui=principal.stake_sui,
+        stake_version=question.stake_version,
+        verb=request.verb,
+        group=target.group,
+        resource=target.resource,
+        subresource=target.subresource,
+        namespace=target.namespace,
+        timestamp_ms=request.timestamp_ms,
+        log_sequence=decision.log_sequence,
+        allowed=decision.answer.allowed,
+        outcome=decision.answer.outcome.value,
+        policies=decision.answer.policies,
+        expires_ms=decision.expires_ms,
+        signature=signature.hex(),
+    )
+
+
+class Decided(NamedTuple):
+    """A record's question and decision, as they were signed."""
+
+    request: AccessRequest
+    decision: AccessDecision
+
+
+def decided(fact: PolicyDecided, record: AccessRecord) -> Decided:
+    """What a record says was asked and decided.
+
+    Raises:
+        RequestError: no question is like that.
+        Refused: `access-outcome`.
+    """
+    request = AccessRequest(
+        principal=Address(address=record.account, stake_sui=record.stake_sui),
+        verb=record.verb,
+        target=ResourceClass(
+            group=record.group,
+            resource=record.resource,
+            subresource=record.subresource,
+            namespace=record.namespace,
+        ),
+        timestamp_ms=record.timestamp_ms,
+    )
+    request.check()
+    if record.outcome not in {outcome.value for outcome in Outcome}:
+        raise Refused(f"{record.outcome!r} is no outcome", reason="access-outcome", field="outcome")
+    decision = AccessDecision(
+        chain=bytes.fromhex(fact.chain),
+        registry=bytes.fromhex(fact.registry[2:]),
+        policy=bytes.fromhex(fact.policy),
+        request=request.digest(),
+        log_sequence=record.log_sequence,
+        answer=Answer(allowed=record.allowed, outcome=Outcome(record.outcome), policies=record.policies),
+        expires_ms=record.expires_ms,
+    )
+    return Decided(request, decision)
+
+
+def verify(fact: PolicyDecided, evaluator: Evaluator) -> int:
+    """Checks every decision of a fact against the policy texts: signed by its key, and what the policies say.
+
+    Whether the key was an enclave's, and the policy set the cluster's, is for the caller to compare. Returns how many
+    decisions there are.
+
+    Raises:
+        Refused: `access-policy`, `access-signature` or `access-answer`, naming the decision.
+        RequestError: a question that nobody can have asked.
+    """
+    if fact.policy != evaluator.policies.digest.hex():
+        raise Refused(
+            f"decided under policy set {fact.policy}, these texts are {evaluator.policies.digest.hex()}",
+            reason="access-policy",
+            field="policy",
+        )
+    for index, record in enumerate(fact.decisions):
+        where = f"decisions[{index}]"
+        request, decision = decided(fact, record)
+        try:
+            key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(fact.public_key))
+            key.verify(bytes.fromhex(record.signature), decision.signed_bytes(record.timestamp_ms))
+        except (InvalidSignature, ValueError):
+            raise Refused(
+                f"key {fact.public_key} did not sign decision {index}", reason="access-signature", field=where
+            ) from None
+        answer = evaluator.answer(request)
+        if answer != decision.answer:
+            raise Refused(
+                f"decision {index} says {record.outcome} by {list(record.policies)}, the policies say "
+                f"{answer.outcome.value} by {list(answer.policies)}",
+                reason="access-answer",
+                field=where,
+            )
+    return len(fact.decisions)
+
+
+def sentence(request: AccessRequest, answer: Answer, policies: PolicySet) -> str:
+    """Why something is denied, for whoever asked."""
+    target = request.target
+    what = target.resource if isinstance(target, ResourceClass) else target.path
+    where = f" in {target.namespace}" if isinstance(target, ResourceClass) and target.namespace else ""
+    asked = f"{request.verb} {what}{where} with {request.principal.stake_sui} SUI at stake"
+    named = ", ".join(answer.policies)
+    said = {
+        Outcome.NOT_PERMITTED: "no policy permits it",
+        Outcome.FORBIDDEN: f"forbidden by {named}",
+        Outcome.FAILED: "a policy could not be evaluated",
+        Outcome.PERMITTED: f"permitted by {named}",
+    }[answer.outcome]
+    return f"{asked}: {said} (policy set {policies.version})"
