@@ -134,7 +134,7 @@ async def _gateway(client: KubeClient, nats: NatsServer, watch: Watch) -> tuple[
         for anchor in anchors:
             await relay.publish(PLACEMENT_ANCHORED, anchor, message_id=f"anchored/{anchor.payload_digest}")
         # The stream holds nothing but the decisions, their anchors and one fact for each pod.
-        while (await relay.stream_bounds(Stream.PLACEMENT))[1] < 2 * len(anchors) + PODS:
+        while (await relay.stream_bounds(Stream.PLACEMENT))[1] < 2 * len(anchors) + PODS:  # noqa: ASYNC110 - not our event
             await asyncio.sleep(0.02)
         return watch.row("gateway: decision, checks, bind, fact")
 

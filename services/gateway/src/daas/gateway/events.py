@@ -1,8 +1,9 @@
 """What people see of a placement in Kubernetes: Scheduled and FailedScheduling events, and the PodScheduled condition.
 
 All of it is best effort: it waits in a bounded line of its own, is dropped and counted where the API server can't
-take it, and never holds up a binding: while bindings wait for the API server, one report is under way at a time. A pod's message is reported once until it changes. Whoever must not forget a
-report over a crash waits for it (`told`) before it lets go of what the report came from.
+take it, and never holds up a binding: while bindings wait for the API server, one report is under way at a time. A
+pod's message is reported once until it changes. Whoever must not forget a report over a crash waits for it (`told`)
+before it lets go of what the report came from.
 """
 
 import asyncio
