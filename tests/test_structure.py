@@ -25,8 +25,9 @@ LIBRARY_MAY_IMPORT = {
     "secrets": {"daas.seal"},
     "policy": set(),
     "walrus": set(),
+    "kms": {"daas.seal"},
     "evidence": {"daas.attestation", "daas.placement", "daas.etcd"},
-    "devstack": {"daas.attestation", "daas.ledger"},
+    "devstack": {"daas.attestation", "daas.kms", "daas.ledger"},
 }
 
 

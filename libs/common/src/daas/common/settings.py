@@ -4,7 +4,7 @@ Names: a field `nats_url` is set by `DAAS_NATS_URL`. A service's own fields begi
 `DAAS_RELAY_GAS_BUDGET`). What is refused at start (exit code 2): a value of the wrong form, settings that contradict
 each other, and an unknown variable which is (a) in the service's own namespace `DAAS_<SERVICE>_*`, or (b) in a common
 one (`DAAS_NATS_*`, `DAAS_HTTP_*`, `DAAS_LOG_*`), or (c) outside every other namespace and nearly a known name. The
-variables of other services, of the development stack (`DAAS_DEV_*`) and of tests (`DAAS_TEST_*`) are left alone.
+variables of other programs, of the development stack (`DAAS_DEV_*`) and of tests (`DAAS_TEST_*`) are left alone.
 """
 
 import difflib
@@ -25,19 +25,25 @@ from daas.common.subjects import Service, prefix
 
 ENV_PREFIX: Final = "DAAS_"
 _COMMON_NAMESPACES: Final = ("NATS", "HTTP", "LOG")
-_FOREIGN_NAMESPACES: Final = ("DEV", "TEST")
+_FOREIGN_NAMESPACES: Final = ("DEV", "TEST", "KMS")
 #: Above this similarity (0..1) an unknown name is taken for a slip of the pen: NATS_ULR and NATS_URL are at 0.92.
 _TYPO_CUTOFF: Final = 0.85
 
 
-class BusSettings(BaseSettings):
-    """How to reach the bus, and in which cluster."""
+class ProcessSettings(BaseSettings):
+    """What all settings classes share: where values come from, and which names are theirs."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, extra="forbid", frozen=True, validate_default=True, env_ignore_empty=True
     )
     #: Which service's namespace is checked for unknown names; None for tools that have none.
     service: ClassVar[Service | None] = None
+    #: Further namespaces that are checked: of programs that are on no bus and so no Service.
+    namespaces: ClassVar[tuple[str, ...]] = ()
+
+
+class BusSettings(ProcessSettings):
+    """How to reach the bus, and in which cluster."""
 
     cluster: str = Field(default="dev", description="name of the cluster, a DNS label; part of every subject")
     nats_url: str = Field(default="nats://127.0.0.1:4222", description="nats:// or tls:// URLs, comma-separated")
@@ -105,7 +111,7 @@ class ServiceSettings(BusSettings):
     )
 
 
-S = TypeVar("S", bound=BusSettings)
+S = TypeVar("S", bound=ProcessSettings)
 
 
 def load(cls: type[S], environment: Mapping[str, str] | None = None) -> S:
@@ -134,11 +140,13 @@ def _variable(field: str) -> str:
     return f"{ENV_PREFIX}{field}".upper()
 
 
-def _refuse_unknown(cls: type[BusSettings], environment: Mapping[str, str]) -> None:
+def _refuse_unknown(cls: type[ProcessSettings], environment: Mapping[str, str]) -> None:
     known = {_variable(name) for name in cls.model_fields}
-    own = [cls.service] if cls.service is not None else []
-    refused = {_namespace(name) for name in (*own, *_COMMON_NAMESPACES)}
-    left_alone = {_namespace(name) for name in (*(s for s in Service if s not in own), *_FOREIGN_NAMESPACES)}
+    own = [*([cls.service] if cls.service is not None else []), *cls.namespaces]
+    common = [name for name in _COMMON_NAMESPACES if name != "NATS" or issubclass(cls, BusSettings)]
+    refused = {_namespace(name) for name in (*own, *common)}
+    left_alone = {_namespace(name) for name in (*Service, *_FOREIGN_NAMESPACES, *_COMMON_NAMESPACES)}
+    left_alone -= refused
     for name in sorted(environment):
         upper = name.upper()
         if not upper.startswith(ENV_PREFIX) or upper in known or upper.startswith(tuple(left_alone)):
@@ -153,7 +161,7 @@ def _namespace(name: str) -> str:
     return f"{ENV_PREFIX}{name.upper().replace('-', '_')}_"
 
 
-def help_text(cls: type[BusSettings], program: str) -> str:
+def help_text(cls: type[ProcessSettings], program: str) -> str:
     """What `--help` prints: each setting's variable, type, default and description."""
     lines = [f"usage: {program} [--help]", "", (cls.__doc__ or "").strip().split("\n", maxsplit=1)[0], ""]
     lines.append("Settings are environment variables:")
