@@ -8,11 +8,13 @@ import pytest
 from bus_stage import Stage
 from prometheus_client import CollectorRegistry
 
+from daas.common import merkle
 from daas.common.bus import Bus, Event
 from daas.common.bus.delivery import retry_delay_s
 from daas.common.envelope import current_trace, seal
 from daas.common.errors import InvalidInput, NotFound, Refused, Unavailable
 from daas.common.messages import DeadLetter, EnclaveRevoked, decode
+from daas.common.secretscan import require_public
 from daas.common.service import ServiceApp
 from daas.common.subjects import (
     ENCLAVE_REVOKED,
@@ -89,6 +91,23 @@ async def test_a_message_is_handled_once_and_acknowledged(stage: Stage) -> None:
     assert events[0].raw == (await bus.fetch(Stream.ENCLAVE, 1)).data
     assert traces == ["1" * 32]
     assert metric(app.metrics, "daas_handled_total", subject="enclave.revoked") == 1
+
+
+async def test_of_a_message_that_holds_a_secret_the_dead_letter_has_a_digest_and_no_byte(stage: Stage) -> None:
+    bus, app = await stage.bus(Service.RELAY), stage.app(Service.STORAGE)
+
+    @app.on(ENCLAVE_REVOKED, EnclaveRevoked)
+    async def handler(event: Event[EnclaveRevoked]) -> None:
+        require_public({"password": "swordfish", "reason": event.body.reason})
+
+    async with stage.serving(app):
+        await publish(bus, 1)
+        await stage.until(lambda: letters(bus))
+    (letter,) = await letters(bus)
+    original = (await bus.fetch(Stream.ENCLAVE, 1)).data
+    assert (letter.reason, letter.field, letter.body, letter.truncated) == ("secret-password", "$.password", "", True)
+    assert letter.digest == merkle.digest(original).hex()
+    assert "swordfish" not in str(letter)
 
 
 async def test_what_cannot_be_taken_goes_to_the_dead_letter_stream_with_reason_and_original(stage: Stage) -> None:

@@ -41,6 +41,8 @@ def value_of(kind: msgspec.inspect.Type) -> object:
             return {"key": "value"}
         case msgspec.inspect.StructType(cls=cls):
             return msgspec.to_builtins(example(cls))
+        case msgspec.inspect.AnyType():
+            return {"kind": ["any", 1]}
         case msgspec.inspect.NoneType():
             return None
     raise AssertionError(f"no example for {kind}")

@@ -10,9 +10,9 @@ from prometheus_client import CollectorRegistry
 from support.webhook_server import recorded
 
 from daas.common.errors import InvalidInput, Unavailable
-from daas.common.messages import ChainStakeChanged
+from daas.common.messages import AuditRecorded, ChainStakeChanged
 from daas.gateway.webhooks.admission import AdmissionReviewer
-from daas.gateway.webhooks.audit import FACT_BYTES_MAX, AuditRecorded, AuditSink, batches
+from daas.gateway.webhooks.audit import FACT_BYTES_MAX, AuditSink, batches
 from daas.gateway.webhooks.authentication import TokenReviewer
 from daas.gateway.webhooks.authorization import AccessReviewer
 from daas.gateway.webhooks.breaker import CircuitBreaker

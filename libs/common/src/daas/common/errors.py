@@ -35,6 +35,8 @@ class DaasError(Exception):
     """
 
     http_status = 500
+    #: The input holds what must not be copied anywhere: whoever keeps the refusal keeps a digest instead.
+    redacted = False
 
     def __init__(self, message: str, *, reason: str, field: str | None = None) -> None:
         super().__init__(message)

@@ -4,7 +4,7 @@ Bytes are lower-case hex strings; documents and raw log bytes are base64. What a
 the message. The log entry's own structs live in `daas.placement.log`, since folding them is the engine's business.
 """
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -242,6 +242,44 @@ class ChainSlashed(ChainFact, frozen=True, kw_only=True):
     treasury_mist: U64
 
 
+class MetadataChanged(Message, frozen=True, kw_only=True):
+    """A public object of the cluster as it is now, or that it is gone.
+
+    Attributes:
+        kind: `Namespace`, `Service`, `ConfigMap` or `Node`.
+        namespace: empty for objects that have none.
+        resource_version: the API server's, as a number: of two facts about one object the higher one holds.
+        object: its public part, Kubernetes-shaped; null where it is gone or withheld.
+        withheld: why it is not told (a machine-readable reason).
+        withheld_at: where in it the cause lies.
+        listed: instead of an object, with name `*`: everything of this kind (`namespace/name`) that there was at this
+            version; what else was known of it is gone.
+    """
+
+    kind: Name
+    namespace: Annotated[str, msgspec.Meta(max_length=253)]
+    name: Name
+    uid: Text
+    resource_version: U64
+    deleted: bool = False
+    object: Any = None
+    withheld: Name | None = None
+    withheld_at: Text | None = None
+    listed: Annotated[tuple[Text, ...], msgspec.Meta(max_length=20_000)] | None = None
+
+
+class AuditRecorded(Message, frozen=True, kw_only=True):
+    """A batch of audit events as the API server told them, without what is not for the public.
+
+    Attributes:
+        events: `audit.k8s.io/v1` Events.
+        stripped: how many of them had more than metadata that was cut away.
+    """
+
+    events: tuple[Any, ...]
+    stripped: int
+
+
 class StorageStored(Message, frozen=True, kw_only=True):
     """Something durable, and where.
 
@@ -265,7 +303,8 @@ class DeadLetter(Message, frozen=True, kw_only=True):
     """A message nobody can take: the original bytes and headers, and why.
 
     Attributes:
-        body: the original bytes, base64, cut at 3 MiB (`truncated` says so).
+        body: the original bytes, base64, cut at 3 MiB (`truncated` says so); empty where they hold a secret.
+        digest: blake2b-256 of bytes that are not told.
         stream_sequence: where the original stands in its stream; null for core messages.
     """
 
@@ -280,6 +319,7 @@ class DeadLetter(Message, frozen=True, kw_only=True):
     headers: dict[str, str]
     body: Base64
     truncated: bool = False
+    digest: Digest | None = None
 
 
 M = TypeVar("M", bound=Message)

@@ -6,9 +6,9 @@ import time
 from daas.common.bus import Event
 from daas.common.errors import DecodeError, InvalidInput
 from daas.common.logs import get_logger
-from daas.common.messages import PlacementAnchored
+from daas.common.messages import MetadataChanged, PlacementAnchored
 from daas.common.service import ServiceApp
-from daas.common.subjects import LOG_CLUSTER, PLACEMENT_ANCHORED, Service
+from daas.common.subjects import LOG_CLUSTER, METADATA_CHANGED, PLACEMENT_ANCHORED, Service
 from daas.gateway.api.server import MonitorApi
 from daas.gateway.appender import AppenderMetrics, LogAppender
 from daas.gateway.binder import Binder, BinderMetrics
@@ -16,6 +16,7 @@ from daas.gateway.binding import PodBinder
 from daas.gateway.cache import ClusterCache
 from daas.gateway.events import Reporter, ReporterMetrics
 from daas.gateway.leadership import Leadership
+from daas.gateway.publicdata import PublicData
 from daas.gateway.settings import GatewaySettings
 from daas.gateway.watcher import ClusterWatcher, WatchMetrics
 from daas.gateway.webhooks.wiring import build_webhooks
@@ -99,6 +100,9 @@ class Gateway:
             permit=self.leadership.permit,
         )
         self.webhooks = build_webhooks(app, settings, _now_ms)
+        self.public_data = PublicData(
+            client, self._tell_metadata, app.metrics, watch_timeout_s=settings.gateway_watch_timeout_s
+        )
         self.api = MonitorApi(
             app,
             client,
@@ -126,12 +130,16 @@ class Gateway:
         app.task("pods")(self.watcher.follow_pods)
         app.task("surroundings")(self.watcher.follow_surroundings)
         app.task("reporter")(self.reporter.run)
+        app.task("public-data")(self.public_data.run)
         app.task("status")(self._report_status)
         app.check("kubernetes")(self.watcher.check)
         app.on_stop(self._stop)
 
     async def _publish(self, body: bytes, message_id: str, timestamp_ms: int) -> int:
         return await self._app.bus.publish(LOG_CLUSTER, body, message_id=message_id, time_ms=timestamp_ms)
+
+    async def _tell_metadata(self, fact: MetadataChanged, message_id: str) -> None:
+        await self._app.bus.publish(METADATA_CHANGED, fact, message_id=message_id)
 
     async def _on_anchored(self, event: Event[PlacementAnchored]) -> None:
         await self.binder.on_anchored(event)

@@ -12,7 +12,7 @@ from typing import Final, Self
 import nats.errors
 from nats.aio.msg import Msg
 
-from daas.common import envelope
+from daas.common import envelope, merkle
 from daas.common.bus import declarations, objects
 from daas.common.bus.failures import translate, translated
 from daas.common.bus.link import Link, log
@@ -257,7 +257,8 @@ class Bus(Link):
     async def dead_letter(self, original: StoredMessage, error: DaasError, *, deliveries: int = 1) -> None:
         """Keeps a message that nobody can take, with the reason, in the dead-letter stream.
 
-        The same message refused twice by one service is kept once.
+        The same message refused twice by one service is kept once. Of one that holds a secret (`error.redacted`) only
+        a digest is kept.
 
         Raises:
             Unavailable: it is not kept; the original must not be given up.
@@ -275,8 +276,9 @@ class Bus(Link):
             field=error.field[:4096] if error.field else None,
             deliveries=deliveries,
             headers={key[:_DEAD_HEADER_CHARS]: value[:_DEAD_HEADER_CHARS] for key, value in headers},
-            body=base64.b64encode(original.data[:_DEAD_BODY_BYTES]).decode(),
-            truncated=len(original.data) > _DEAD_BODY_BYTES,
+            body="" if error.redacted else base64.b64encode(original.data[:_DEAD_BODY_BYTES]).decode(),
+            truncated=error.redacted or len(original.data) > _DEAD_BODY_BYTES,
+            digest=merkle.digest(original.data).hex() if error.redacted else None,
         )
         sealed = envelope.seal(
             self.service,

@@ -8,7 +8,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter
 
 from daas.common.errors import DaasError, InvalidInput
-from daas.common.messages import Message
+from daas.common.messages import AuditRecorded
 
 Object = dict[str, Any]
 
@@ -20,18 +20,6 @@ FACT_EVENTS_MAX: Final = 512
 #: Of these resources only metadata is kept, whatever the API server's audit policy says.
 METADATA_ONLY: Final = frozenset({"secrets", "serviceaccounts/token", "tokenreviews", "configmaps"})
 _BODIES: Final = ("requestObject", "responseObject")
-
-
-class AuditRecorded(Message, frozen=True, kw_only=True):
-    """A batch of audit events as the API server told them, without what is not for the public.
-
-    Attributes:
-        events: `audit.k8s.io/v1` Events.
-        stripped: how many of them had more than metadata that was cut away here.
-    """
-
-    events: tuple[Any, ...]
-    stripped: int
 
 
 #: `publish(fact, message_id)`.

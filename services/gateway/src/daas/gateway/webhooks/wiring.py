@@ -6,11 +6,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from daas.common.errors import Unavailable
+from daas.common.messages import AuditRecorded
 from daas.common.service import ServiceApp
 from daas.common.subjects import AUDIT_RECORDED
 from daas.gateway.settings import GatewaySettings
 from daas.gateway.webhooks.admission import AdmissionReviewer
-from daas.gateway.webhooks.audit import AuditRecorded, AuditSink
+from daas.gateway.webhooks.audit import AuditSink
 from daas.gateway.webhooks.authentication import TokenReviewer
 from daas.gateway.webhooks.authorization import AccessReviewer
 from daas.gateway.webhooks.policy import BusPolicyEngine
