@@ -86,7 +86,7 @@ class Stack:
             self._named("nats", self.nats.start(), lambda: self.nats.url),
             self._named("etcd", self.etcd.start(), lambda: self.etcd.endpoint),
             self._server("ledger", "--state", self.state_dir / "ledger"),
-            self._server("apiserver", "--state", self.state_dir / "apiserver"),
+            self.start_apiserver(),
             self.start_walrus(),
             self._security_modules(),
         )
@@ -122,6 +122,10 @@ class Stack:
         process = self.processes[name] = Process(name, argv, log_path=self.state_dir / "logs" / f"{name}.log")
         ready = await process.start()
         self._progress(name, str(ready.get("url") or ready.get("socket")))
+
+    async def start_apiserver(self, *flags: str) -> None:
+        """Starts the API server, or starts it again on a new port after it was killed."""
+        await self._server("apiserver", "--state", self.state_dir / "apiserver", *flags)
 
     async def start_walrus(self) -> None:
         """Starts the Walrus stand-in, or starts it again on its old port after it was killed."""
