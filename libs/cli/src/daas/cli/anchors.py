@@ -25,6 +25,15 @@ class LedgerAnchors:
         """Genesis digest of the node's chain, hex."""
         return (await self._ledger.chain_digest()).hex()
 
+    async def head(self, registry: str) -> int:
+        """Number of the last batch that the ledger has.
+
+        Raises:
+            NotFound: there is no such registry.
+            Unavailable: the node does not answer.
+        """
+        return (await self._ledger.registry(registry)).sequence
+
     async def transaction(self, digest: str) -> LedgerTransaction:
         """A transaction with our package's events.
 
@@ -53,6 +62,11 @@ class NoAnchors:
 
     async def chain(self) -> str:
         """Raises the reason."""
+        raise self._error
+
+    async def head(self, registry: str) -> int:
+        """Raises the reason."""
+        self._error.add_note(f"while looking for registry {registry}")
         raise self._error
 
     async def transaction(self, digest: str) -> LedgerTransaction:

@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from daas.cli import arrival as _arrival  # noqa: F401 - mounts its commands beside those of verify and evidence
 from daas.cli.attest import attest_app
 from daas.cli.bus import bus_app
 from daas.cli.chain import chain_app

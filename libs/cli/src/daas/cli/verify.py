@@ -154,7 +154,7 @@ def verify_pod(
     output: Output = Format.TEXT,
 ) -> None:
     """Checks the newest decision about a pod: evidence, signature, attestation, chain, anchor, inclusion, replay."""
-    context, pod = _context(), PodName(namespace, name, uid)
+    context, pod = command_context(), PodName(namespace, name, uid)
     if evidence is None:
         report = asyncio.run(check_pod(context, pod, offline=offline))
     else:
@@ -174,7 +174,7 @@ def verify_batch(
     output: Output = Format.TEXT,
 ) -> None:
     """Checks one batch with all its leaves."""
-    context = _context()
+    context = command_context()
     if evidence is not None:
         report = asyncio.run(check_file(context, _existing(evidence), sequence=sequence, offline=offline))
     elif sequence is not None:
@@ -193,7 +193,7 @@ def verify_all(
     output: Output = Format.TEXT,
 ) -> None:
     """Checks every batch from the first to the newest, and replays the whole log once."""
-    context = _context()
+    context = command_context()
     reports = asyncio.run(_all(context, first, offline=offline, output=output))
     print_summary(reports, output)
     raise typer.Exit(0 if reports and all(report.ok for report in reports) else 1)
@@ -223,7 +223,7 @@ def export(
     file: Annotated[Path, typer.Argument(help="file to write")],
 ) -> None:
     """Writes all evidence of a batch, or of the newest decision about a pod, to a file that verifies anywhere."""
-    context = _context()
+    context = command_context()
     try:
         sequence, data = asyncio.run(collect_evidence(context, what))
     except InvalidInput as error:
@@ -263,7 +263,7 @@ def _existing(file: Path) -> Path:
     return file
 
 
-def _context() -> Context:
+def command_context() -> Context:
     """The context; without a usable one the command can't be what was meant."""
     try:
         return load_context()

@@ -74,6 +74,28 @@ class PlacementDecided(Message, frozen=True, kw_only=True):
     leaves: Annotated[tuple[DecidedLeaf, ...], msgspec.Meta(max_length=512)]
 
 
+class PlacementReceived(Message, frozen=True, kw_only=True):
+    """A receipt: the log up to an entry has arrived inside the enclave, and this is what came of it so far.
+
+    Attributes:
+        log_sequence, log_root: the last entry folded, and the hash over all of them.
+        sequence, head: number and payload digest of the last decision made up to there; 0 and zeros before the first.
+        timestamp_ms: the enclave's clock, held against the hypervisor's.
+        public_key, signature: Ed25519 over BCS of IntentMessage {4, timestamp_ms, Receipt}.
+    """
+
+    chain: Digest
+    registry: ObjectId
+    log_sequence: U64
+    log_root: Digest
+    sequence: U64
+    head: Digest
+    timestamp_ms: U64
+    public_key: PublicKey
+    signature: Signature
+    simulated: bool
+
+
 class PlacementAnchored(Message, frozen=True, kw_only=True):
     """A batch that the ledger accepted, with finality.
 

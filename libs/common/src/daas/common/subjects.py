@@ -147,6 +147,7 @@ def _row(name: str, kind: Kind, publishers: str, consumers: str, stream: Stream 
 
 LOG_CLUSTER: Final = _row("log.cluster", Kind.LOG, "gateway relay", "enclave storage", Stream.LOG)
 PLACEMENT_DECIDED: Final = _row("placement.decided", Kind.FACT, "enclave", "relay storage", Stream.PLACEMENT)
+PLACEMENT_RECEIVED: Final = _row("placement.received", Kind.FACT, "enclave", "storage", Stream.PLACEMENT)
 PLACEMENT_ANCHORED: Final = _row("placement.anchored", Kind.FACT, "relay", "gateway storage enclave", Stream.PLACEMENT)
 PLACEMENT_REFUSED: Final = _row("placement.refused", Kind.FACT, "relay", "storage", Stream.PLACEMENT)
 PLACEMENT_BOUND: Final = _row("placement.bound", Kind.FACT, "gateway", "storage", Stream.PLACEMENT)

@@ -7,24 +7,16 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from daas.attestation import (
-    POLICY_REGISTER,
-    UNCHECKED,
-    AttestationDocument,
-    AttestationPolicy,
-    Measurement,
-    TimeMode,
-    parse_document,
-    policy_register,
-    verify,
-)
+from daas.attestation import parse_document
 from daas.common import merkle
 from daas.common.decision import INTENT_PLACEMENT, header_bcs, intent_message, leaf_bcs, payload_digest
 from daas.common.errors import Refused
 from daas.common.messages import DecidedLeaf, Header, PlacementDecided
+from daas.evidence import vouching
 from daas.evidence.bundle import Case, EvidenceBundle, RawEntry, Segment, describe, segment_of
 from daas.evidence.report import Check, failed, passed
 from daas.evidence.trust import Trust
+from daas.evidence.vouching import Vouched
 
 ZERO_DIGEST: Final = merkle.EMPTY_ROOT.hex()
 
@@ -71,10 +63,17 @@ class Examined:
         """Its decided message; raises DecodeError where that can't be read."""
         return self.bundle.decision()
 
-    @cached_property
-    def document(self) -> AttestationDocument:
-        """The attestation document, parsed and not verified."""
-        return parse_document(self.bundle.document)
+    @property
+    def vouched(self) -> Vouched:
+        """The key that signed, and what speaks for it."""
+        return Vouched(
+            document=self.bundle.document,
+            public_key=self.decided.public_key,
+            registered=self.bundle.registered,
+            used_ms=self.bundle.anchored.timestamp_ms,
+            trust=self.trust,
+            now_ms=self.now_ms,
+        )
 
 
 def evidence(examined: Examined) -> Check:
@@ -149,79 +148,23 @@ def simulated(examined: Examined) -> Check:
 
 def attestation(examined: Examined) -> Check:
     """The document is authentic under the pinned root, and vouches for the key that signed."""
-    name, trust, document = "attestation", examined.trust, examined.document
-    own = Measurement(*(document.pcrs.get(index, b"") for index in (0, 1, 2)))
-    attested = verify(
-        examined.bundle.document,
-        AttestationPolicy(
-            measurements=(own,),
-            nonce=UNCHECKED,
-            user_data=UNCHECKED,
-            public_key_length_bytes=32,
-            development_root_sha256=trust.attestation_root if trust.simulated else None,
-            time_mode=TimeMode.HISTORICAL,
-        ),
-        examined.now_ms,
-    )
-    root = "a DEVELOPMENT root (simulated)" if attested.simulated else "the AWS Nitro root"
-    if attested.public_key is None or attested.public_key.hex() != examined.decided.public_key:
-        return failed(
-            name,
-            f"the document vouches for key {describe(attested.public_key or b'')}, "
-            f"{describe(examined.decided.public_key)} signed",
-        )
-    return passed(
-        name,
-        f"the document of {attested.module_id} chains to {root} and vouches for the key that signed",
-        root_sha256=attested.root_fingerprint,
-        module_id=attested.module_id,
-        document_ms=attested.timestamp_ms,
-        simulated=attested.simulated,
-    )
+    return vouching.attestation(examined.vouched)
 
 
 def measurements(examined: Examined) -> Check:
     """PCR0-2 are those of one allowed image."""
-    name, pcrs = "measurements", examined.document.pcrs
-    found = Measurement(*(pcrs.get(index, b"") for index in (0, 1, 2)))
-    figures = {"pcr0": found.pcr0.hex(), "pcr1": found.pcr1.hex(), "pcr2": found.pcr2.hex()}
-    allowed = len(examined.trust.measurements)
-    if found not in examined.trust.measurements:
-        return failed(name, f"PCR0 {describe(found.pcr0)}: none of the {allowed} allowed images", **figures)
-    return passed(name, f"PCR0, 1 and 2 are those of one of {allowed} allowed image(s)", **figures)
+    return vouching.measurements(parse_document(examined.bundle.document), examined.trust)
 
 
 def binding(examined: Examined) -> Check:
     """The document was made for this chain, registry and policy, and the batch follows that policy."""
-    name, expected, document = "binding", examined.trust.binding, examined.document
     policy = examined.trust.policy.digest().hex()
     if examined.decided.header.policy != policy:
         return failed(
-            name, f"the batch follows policy {describe(examined.decided.header.policy)}, expected {describe(policy)}"
+            "binding",
+            f"the batch follows policy {describe(examined.decided.header.policy)}, expected {describe(policy)}",
         )
-    if document.user_data != expected:
-        return failed(
-            name,
-            f"the document's user data is {describe(document.user_data or b'')}, "
-            f"h(chain || registry || policy) is {describe(expected)}",
-        )
-    register = policy_register(examined.trust.policy.digest())
-    if document.pcrs.get(POLICY_REGISTER) != register:
-        return failed(
-            name,
-            f"PCR{POLICY_REGISTER} is {describe(document.pcrs.get(POLICY_REGISTER, b'not locked'))}, an enclave with "
-            f"this policy has {describe(register)}",
-        )
-    if document.nonce is None or len(document.nonce) != merkle.HASH_LENGTH:
-        return failed(name, "the document carries no nonce of 32 bytes, so it answers no registry's challenge")
-    return passed(
-        name,
-        "the document's user data is h(chain || registry || policy), PCR16 holds the policy, and the batch follows it",
-        user_data=expected.hex(),
-        pcr16=register.hex(),
-        nonce=document.nonce.hex(),
-        policy=policy,
-    )
+    return vouching.binding(examined.vouched)
 
 
 def hash_chain(examined: Examined) -> Check:

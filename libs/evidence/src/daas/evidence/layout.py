@@ -12,6 +12,7 @@ Keys, below `/daas/v1/<cluster>/`; numbers have 20 digits so that they sort:
     registrations/<public key>/<stream sequence>     the fact of the registration
     revocations/<public key>/<stream sequence>       the fact of the revocation, or of the refused registration
     refusals/<batch>/<stream sequence>               the fact that a batch was not anchored
+    receipts/<log sequence>                          the enclave's receipt for the log up to there
     latest                                           number of the newest stored batch
 
 A manifest is written after its parts and index entries, so whoever sees it can read all of it. `latest` only grows;
@@ -92,6 +93,10 @@ class Keys:
     def refusals(self, sequence: int) -> str:
         """What all refusals of batches with a number start with."""
         return f"{self.root}refusals/{sequence:020d}/"
+
+    def receipt(self, log_sequence: int) -> str:
+        """The receipt for the log up to an entry."""
+        return f"{self.root}receipts/{log_sequence:020d}"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

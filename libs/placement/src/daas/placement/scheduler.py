@@ -108,6 +108,11 @@ class Scheduler:
         return Head(self._sequence, self._digest, self._log_sequence, self._log_root, self._state.root())
 
     @property
+    def position(self) -> tuple[int, bytes, int, bytes]:
+        """Number and digest of the last decision, number of the last entry, log root; no state is hashed."""
+        return self._sequence, self._digest, self._log_sequence, self._log_root
+
+    @property
     def pending(self) -> int:
         """Pods of ours that are not placed."""
         return self._state.queue.pending

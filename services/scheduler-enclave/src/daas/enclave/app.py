@@ -54,6 +54,7 @@ def build(settings: EnclaveSettings) -> ServiceApp:
             group.create_task(registration.follow(challenge_sequence))
             group.create_task(core.fold())
             group.create_task(core.publish())
+            group.create_task(core.acknowledge())
             group.create_task(core.follow(follow_from))
 
     @app.task("clock")

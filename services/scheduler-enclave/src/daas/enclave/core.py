@@ -15,6 +15,7 @@ from daas.enclave import messages as outgoing
 from daas.enclave.access import Standing
 from daas.enclave.keys import Keys
 from daas.enclave.outbox import Fork, Outbox, Role
+from daas.enclave.receipts import Receipts
 from daas.enclave.settings import EnclaveSettings
 from daas.enclave.signing import Signing
 from daas.placement import Applied, Genesis, Scheduler
@@ -53,6 +54,9 @@ class Core:
         self._simulated = False
         self._log_sequence = 0
         self._quiet_until = 0
+        self._receipts = Receipts(
+            bus, signing, genesis, every_entries=settings.enclave_receipt_entries, every_ms=settings.enclave_receipt_ms
+        )
         self.outbox = Outbox(
             keys.is_own,
             takeover_ms=settings.enclave_takeover_ms,
@@ -127,6 +131,7 @@ class Core:
         data, refusal = entry_of(entry)
         applied = self._scheduler.apply(entry.sequence, data)
         self._log_sequence = entry.sequence
+        self._receipts.folded(self._scheduler.position)
         await self._report(entry, applied, refusal)
         if applied.decision is None:
             return
@@ -163,6 +168,12 @@ class Core:
                 message = outgoing.decided(due.decision, identity, simulated=self._simulated)
                 message_id = f"decided:{message.payload_digest}:{identity.public_key}:{due.attempt}"
                 await self._bus.publish(subjects.PLACEMENT_DECIDED, message, message_id=message_id)
+
+    async def acknowledge(self) -> None:
+        """Publishes receipts for ever, while this instance is the active one."""
+        await self._receipts.publish(
+            lambda: self.caught_up and self.outbox.role is Role.ACTIVE, simulated=self._simulated
+        )
 
     async def follow(self, start: int) -> None:
         """Follows anchors and refusals from a PLACEMENT stream sequence on, for ever."""

@@ -42,3 +42,9 @@ class EnclaveSettings(ServiceSettings):
         description="Folder of the access policies (set.json, *.cedar); none: those that come along. Part of what is "
         "attested: the registry has to require their digest.",
     )
+    enclave_receipt_entries: int = Field(
+        default=256, ge=1, le=65_536, description="Log entries after which a receipt is signed at once."
+    )
+    enclave_receipt_ms: int = Field(
+        default=5_000, ge=100, le=600_000, description="How long a log entry waits for its receipt at most."
+    )

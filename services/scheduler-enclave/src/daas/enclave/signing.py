@@ -66,6 +66,10 @@ class Signing:
         except Unavailable:
             return None
 
+    def now_ms(self) -> int:
+        """The time that a receipt names."""
+        return self._clock.now_ms()
+
     async def watch_clock(self) -> None:
         """Compares the clocks for ever.
 

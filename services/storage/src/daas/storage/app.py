@@ -18,6 +18,7 @@ from daas.common.messages import (
     PlacementAnchored,
     PlacementBindFailed,
     PlacementBound,
+    PlacementReceived,
     PlacementRefused,
     StorageStored,
 )
@@ -62,6 +63,7 @@ class Storage:
         app.on(subjects.PLACEMENT_ANCHORED, PlacementAnchored, in_flight=1, max_deliver=_MAX_DELIVER)(self.anchored)
         many = partial(app.on, in_flight=_IN_FLIGHT, max_deliver=_MAX_DELIVER)
         many(subjects.PLACEMENT_REFUSED, PlacementRefused)(self.refused)
+        many(subjects.PLACEMENT_RECEIVED, PlacementReceived)(self.received)
         many(subjects.PLACEMENT_BOUND, PlacementBound)(self.bound)
         many(subjects.PLACEMENT_BIND_FAILED, PlacementBindFailed)(self.bind_failed)
         many(subjects.ENCLAVE_ATTESTED, EnclaveAttested)(self.attested)
@@ -104,6 +106,10 @@ class Storage:
         """Keeps the fact that a batch was not anchored."""
         key = f"{self.archive.store.keys.refusals(event.body.sequence)}{event.sequence:020d}"
         await self._fact("refusal", key, event)
+
+    async def received(self, event: Event[PlacementReceived]) -> None:
+        """Keeps a receipt for the log up to an entry; of several for one entry the first."""
+        await self._fact("receipt", self.archive.store.keys.receipt(event.body.log_sequence), event)
 
     async def bound(self, event: Event[PlacementBound]) -> None:
         """Keeps the fact that a pod was bound."""
