@@ -1,7 +1,6 @@
 """A relay behind a misbehaving full node: each batch is anchored once, in order, and no gas is paid twice."""
 
 import asyncio
-import contextlib
 import time
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from support.relay import Enclave, RelayStage, until
 from daas.common import subjects
 from daas.common.messages import EnclaveRevoked
 from daas.ledger import Anchored, EnclaveRegistered
-from daas.relay.fullnode import FullNodes
 
 pytestmark = [pytest.mark.connected]
 
@@ -46,37 +44,31 @@ class Account:
     async def read(cls, stage: RelayStage, first: int) -> "Account":
         """Every transaction on the stage's ledger is the operator's: nobody else has an account there."""
         found = cls()
-        nodes = FullNodes(stage.ledger_url, stage.package)
-        try:
-            for number in range(first, await nodes.latest() + 1):
-                checkpoint = await nodes.checkpoint(number)
-                assert checkpoint is not None
-                for transaction in checkpoint.transactions:
-                    effects = await stage.ledger.transaction(transaction.digest)
-                    assert effects is not None
-                    found.digests.append(transaction.digest)
-                    found.gas_mist += effects.gas_mist
-                    found.failed += not effects.succeeded
-                    found.anchored += [
-                        (e.sequence, e.payload_digest.hex(), transaction.digest)
-                        for e in transaction.events
-                        if isinstance(e, Anchored)
-                    ]
-        finally:
-            nodes.close()
+        for number in range(first, await stage.ledger.latest_checkpoint() + 1):
+            checkpoint = await stage.ledger.checkpoint(number)
+            assert checkpoint is not None
+            for transaction in checkpoint.transactions:
+                effects = await stage.ledger.transaction(transaction.digest)
+                assert effects is not None
+                found.digests.append(transaction.digest)
+                found.gas_mist += effects.gas_mist
+                found.failed += not effects.succeeded
+                found.anchored += [
+                    (e.sequence, e.payload_digest.hex(), transaction.digest)
+                    for e in transaction.events
+                    if isinstance(e, Anchored)
+                ]
         return found
 
 
 async def run(folder: Path, count: int, *, timeout_s: float) -> None:
-    async with RelayStage(folder) as stage, contextlib.AsyncExitStack() as stack:
-        nodes = FullNodes(stage.ledger_url, stage.package)
-        stack.callback(nodes.close)
+    async with RelayStage(folder) as stage:
         async with FullNode(stage.ledger_url, seed=count) as proxy:
             stage.relay_ledger_url = proxy.url
             await stage.start_relay(DAAS_RELAY_BATCHES_MAX=str(BATCHES_MAX))
             enclave = await stage.enclave()
-            first = await nodes.latest() + 1
-            before_mist = await nodes.balance_mist(stage.operator.address)
+            first = await stage.ledger.latest_checkpoint() + 1
+            before_mist = await stage.ledger.balance()
             proxy.faults = FAULTS
             started = time.monotonic()
             made = enclave.chain(count, 1, "0" * 64)
@@ -90,7 +82,7 @@ async def run(folder: Path, count: int, *, timeout_s: float) -> None:
             rebuilt = await stage.metric("daas_relay_rebuilt_total")
             await stage.stop_relay()
         account = await Account.read(stage, first)
-        paid_mist = before_mist - await nodes.balance_mist(stage.operator.address)
+        paid_mist = before_mist - await stage.ledger.balance()
         refused, dead = await stage.refused(), await stage.dead_letters()
 
     print(

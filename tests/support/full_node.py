@@ -26,6 +26,7 @@ READS = (
     "StateService/ListDynamicFields",
     "StateService/GetBalance",
     "MovePackageService/GetFunction",
+    "MovePackageService/GetPackage",
     "TransactionExecutionService/SimulateTransaction",
 )
 EXECUTE = "TransactionExecutionService/ExecuteTransaction"

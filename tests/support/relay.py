@@ -356,7 +356,7 @@ class RelayStage:
 
     async def as_operator(self) -> Ledger:
         """The operator's connection, which looks its coins and capabilities up again: the relay uses the same key."""
-        self.ledger._objects.forget()
+        self.ledger.forget()
         return self.ledger
 
     async def head(self) -> tuple[int, str]:

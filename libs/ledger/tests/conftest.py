@@ -31,11 +31,12 @@ class Server:
     """The embedded ledger as a process."""
 
     state: Path
+    arguments: tuple[str, ...] = ()
     ready: dict[str, Any] = field(default_factory=dict)
     process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        argv = [sys.executable, "-m", "daas.devstack.ledger", "--state", str(self.state)]
+        argv = [sys.executable, "-m", "daas.devstack.ledger", "--state", str(self.state), *self.arguments]
         self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.ready = json.loads(self.process.stdout.readline())

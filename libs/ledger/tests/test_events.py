@@ -15,6 +15,7 @@ from daas.ledger.address import format_address, format_digest, normal_address, p
 from daas.ledger.errors import MoveAbortError, NoSuchObject
 from daas.ledger.layout import decode_struct
 from daas.ledger.models import Effects, Enclave, Registry
+from daas.ledger.package import Lineage
 
 PACKAGE = "0x" + "ab" * 32
 SOURCES = Path(__file__).resolve().parents[3] / "infra" / "move" / "daas" / "sources"
@@ -99,19 +100,19 @@ def test_every_event_of_the_package_has_a_class() -> None:
 
 def test_a_nonce_event_is_decoded() -> None:
     contents = bytes([9]) * 32 + bcs.bytes_(b"n" * 32) + b"\x01"
-    found = events.decode_event(f"{PACKAGE}::registry::NonceRotated", contents, PACKAGE)
+    found = events.decode_event(f"{PACKAGE}::registry::NonceRotated", contents, Lineage.first(PACKAGE))
     assert found == events.NonceRotated(registry=format_address(bytes([9]) * 32), nonce=b"n" * 32, simulated=True)
 
 
 def test_an_event_of_another_package_is_not_taken_for_ours() -> None:
-    found = events.decode_event(f"0x{'cd' * 32}::placement::Anchored", b"anything", PACKAGE)
+    found = events.decode_event(f"0x{'cd' * 32}::placement::Anchored", b"anything", Lineage.first(PACKAGE))
     assert isinstance(found, event.UnknownEvent)
 
 
 @given(st.binary(max_size=120))
 def test_malformed_contents_are_refused_with_a_reason(contents: bytes) -> None:
     with pytest.raises(DecodeError) as refused:
-        events.decode_event(f"{PACKAGE}::placement::Anchored", contents, PACKAGE)
+        events.decode_event(f"{PACKAGE}::placement::Anchored", contents, Lineage.first(PACKAGE))
     assert refused.value.reason == "event-contents"
 
 

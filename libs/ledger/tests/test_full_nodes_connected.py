@@ -1,5 +1,7 @@
 """Several full nodes of one chain, one of which lags or is killed; checkpoints, balances and lists."""
 
+import asyncio
+import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -133,6 +135,38 @@ async def test_a_checkpoint_shows_its_transactions_their_events_and_the_one_befo
     genesis = await ledger.checkpoint(0)
     assert genesis is not None
     assert genesis.previous_digest is None
+
+
+async def test_announced_checkpoints_hold_what_reading_them_shows(ledger: Ledger) -> None:
+    registry = (await ledger.create_registry(simulated=True, policy=b"\x0b" * 32, pcrs=PCRS)).address
+    async with contextlib.aclosing(ledger.subscribe_checkpoints()) as announced:
+        first = asyncio.ensure_future(anext(announced))
+        while not first.done():  # a stream begins with what comes after it was opened, whenever that is
+            await ledger.staking.deposit(registry, 1)
+        found = [first.result()]
+        await ledger.nodes.register(registry, "edge-1")
+        while not any(isinstance(e, NodeRegistered) for t in found[-1].transactions for e in t.events):
+            found.append(await anext(announced))
+    assert [each.sequence for each in found] == list(range(found[0].sequence, found[-1].sequence + 1))
+    assert found == [await ledger.checkpoint(each.sequence) for each in found]
+
+
+async def test_a_stream_ends_with_its_node_and_the_next_one_is_anothers(twins: Twins) -> None:
+    async with await Ledger.connect([twins.ahead.url, twins.behind.url], twins.signer, package=twins.package) as ledger:
+        announced = asyncio.ensure_future(anext(ledger.subscribe_checkpoints()))
+        while not announced.done():
+            await ledger.staking.deposit(twins.registry, 1)
+        assert (await announced).transactions
+        streams = [ledger.subscribe_checkpoints() for _ in range(2)]
+        waiting = [asyncio.ensure_future(anext(stream)) for stream in streams]
+        async with await Ledger.connect(twins.behind.url, twins.signer, package=twins.package) as other:
+            while not waiting[0].done():
+                await other.staking.deposit(twins.registry, 1)
+        twins.ahead.kill()
+        with pytest.raises(RpcUnavailable):
+            await waiting[1]
+        for stream in streams:
+            await stream.aclose()
 
 
 async def test_what_is_spent_leaves_the_balance(ledger: Ledger) -> None:

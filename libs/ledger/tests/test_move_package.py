@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from daas.common.errors import InvalidInput
-from daas.ledger.package import abort_name, committed_package, decode_package
+from daas.ledger.package import Lineage, abort_name, committed_package, decode_package
 
 MOVE = Path(__file__).resolve().parents[3] / "infra" / "move"
 SOURCES = sorted((MOVE / "daas" / "sources").glob("*.move"))
@@ -73,7 +73,7 @@ def test_abort_codes_are_named_documented_and_used(source: Path) -> None:
     for comment, name, code in constants:
         assert comment, f"{name} has no explanation"
         assert len(re.findall(rf"\b{name}\b", text)) > 1, f"{name} is never used"
-        assert abort_name(PACKAGE, PACKAGE, source.stem, int(code)) == name
+        assert abort_name(Lineage.first(PACKAGE), PACKAGE, source.stem, int(code)) == name
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
@@ -84,9 +84,9 @@ def test_sources_keep_to_the_subset_that_every_stage_understands(source: Path) -
 
 
 def test_an_abort_of_another_package_has_no_name_of_ours() -> None:
-    assert abort_name(PACKAGE, "0x" + "cd" * 32, "placement", 2) is None
-    assert abort_name(PACKAGE, "0x2", "nitro_attestation", 2) == "EVerifyError"
-    assert abort_name(PACKAGE, "0x2", "balance", 2) is None
+    assert abort_name(Lineage.first(PACKAGE), "0x" + "cd" * 32, "placement", 2) is None
+    assert abort_name(Lineage.first(PACKAGE), "0x2", "nitro_attestation", 2) == "EVerifyError"
+    assert abort_name(Lineage.first(PACKAGE), "0x2", "balance", 2) is None
 
 
 def test_the_document_of_the_chain_says_what_the_sources_say() -> None:

@@ -1,32 +1,20 @@
 """The way from one version of the package to the next: objects are used by one version at a time, and migrated once.
 
-The next version is this one with a higher number in `version::current`, which is all that an upgrade without new
-functions changes.
+What the ledger and the client do with a package that has been upgraded is held by `test_upgrade_connected.py`.
 """
 
 from typing import Any
 
 import pytest
 from move_machine import NOW_MS, PCRS, Cluster, Held, Machine
+from next_package import next_package
 
 from daas.ledger.cluster import Node, Policy, Proposal, Roster, StakePool
 from daas.ledger.cluster_events import NodeMigrated, PoolMigrated, ProposalMigrated, RosterMigrated, SealPolicyMigrated
 from daas.ledger.events import EnclaveMigrated, RegistryMigrated
 from daas.ledger.models import Enclave, Registry
-from daas.ledger.package import committed_package
 
 SESSION = b"\x0f" * 32
-#: The constant of `version` in the bytecode: type u64, eight bytes.
-FIRST, SECOND = (b"\x03\x08" + number.to_bytes(8, "little") for number in (1, 2))
-
-
-def next_version() -> list[bytes]:
-    package = committed_package()
-    at = package.module_names.index("version")
-    assert package.modules[at].count(FIRST) == 1
-    modules = list(package.modules)
-    modules[at] = modules[at].replace(FIRST, SECOND)
-    return modules
 
 
 class World:
@@ -105,7 +93,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def upgraded() -> Machine:
-    return Machine(next_version())
+    return Machine(list(next_package().modules))
 
 
 @pytest.fixture

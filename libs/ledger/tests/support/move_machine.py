@@ -19,7 +19,7 @@ from daas.devstack.ledger.program import Package, Program
 from daas.devstack.ledger.type_tags import GAS_COIN, SUI, TX_CONTEXT, Datatype, Reference, Type, Vector
 from daas.ledger.events import decode_event
 from daas.ledger.layout import decode_struct
-from daas.ledger.package import abort_name, committed_package
+from daas.ledger.package import Lineage, abort_name, committed_package
 
 PACKAGE = bytes([0xDA]) * 32
 PACKAGE_ADDRESS = "0x" + PACKAGE.hex()
@@ -131,7 +131,7 @@ class Machine:
             self.call(target, *arguments, sender=sender)
         location = refused.value.location
         assert location is not None
-        name = abort_name(PACKAGE_ADDRESS, _hex(location.address), location.module, refused.value.code)
+        name = abort_name(Lineage.first(PACKAGE_ADDRESS), _hex(location.address), location.module, refused.value.code)
         return f"{location.module}::{name or refused.value.code}"
 
     def _argument(self, parameter: Type, given: Any) -> Any:
@@ -199,7 +199,11 @@ class Machine:
     def events(self) -> list[Any]:
         """What the last call emitted, decoded as the client does it."""
         return [
-            decode_event(f"{PACKAGE_ADDRESS}::{event.type.module}::{event.type.name}", event.contents, PACKAGE_ADDRESS)
+            decode_event(
+                f"{PACKAGE_ADDRESS}::{event.type.module}::{event.type.name}",
+                event.contents,
+                Lineage.first(PACKAGE_ADDRESS),
+            )
             for event in self.execution.events
         ]
 

@@ -91,7 +91,7 @@ def read_token(path: Path) -> bytes:
 async def seal_token(ledger: Ledger, context: Context, servers: KeyServers, token: bytes) -> SealedToken:
     """Seals a join token under the cluster's present generation; needs no key and asks no key server."""
     roster = await ledger.nodes.roster(context.registry)
-    package = parse_address(ledger.required_package())
+    package = parse_address(ledger.original_package())
     sealed = SealClient(servers.known()).encrypt(package, roster.join_token_id, token, threshold=servers.threshold)
     return SealedToken(roster.registry, roster.join_generation, sealed)
 
@@ -142,7 +142,7 @@ async def join(
     call = ApproveCall(module="nodes", function="seal_approve_join", inner_id=content.inner_id, arguments=shared)
     session = await SessionKey.create(signer, content.package_id, ttl_min=_SESSION_MIN)
     async with SealClient(servers.known()) as client:
-        token = await client.decrypt(content, session, build_ptb(content.package_id, [call]))
+        token = await client.decrypt(content, session, build_ptb(parse_address(ledger.required_package()), [call]))
     if not _is_token(token):
         raise DecodeError("what was sealed is no K3s join token", reason="join-token")
     return node, token
@@ -152,7 +152,7 @@ async def _present(ledger: Ledger, context: Context, sealed: SealedToken) -> Enc
     """The sealed object, if it is the token of the cluster's present generation."""
     roster = await ledger.nodes.roster(context.registry)
     content = EncryptedObject.decode(sealed.sealed)
-    if (content.package_id, content.inner_id) != (parse_address(ledger.required_package()), roster.join_token_id):
+    if (content.package_id, content.inner_id) != (parse_address(ledger.original_package()), roster.join_token_id):
         raise Refused(
             f"the sealed token is not the cluster's present one, which has generation {roster.join_generation}",
             reason="join-token-replaced",

@@ -58,17 +58,19 @@ from daas.ledger.events import (
     NonceRotated,
     RegistryCreated,
 )
+from daas.ledger.gas import GasSource
 from daas.ledger.models import (
     Effects,
     Enclave,
     Limits,
     Measurement,
+    PackageUpgrade,
     Publication,
     Registry,
     SignedBatch,
     SignedTransaction,
 )
-from daas.ledger.package import MovePackage, committed_package
+from daas.ledger.package import Lineage, MovePackage, committed_package, decode_package
 from daas.ledger.signer import Signer
 
 __all__ = [
@@ -85,11 +87,13 @@ __all__ = [
     "EquivocationReported",
     "Event",
     "ExecutionError",
+    "GasSource",
     "HandedOver",
     "JoinTokenRotated",
     "Ledger",
     "LedgerError",
     "Limits",
+    "Lineage",
     "Measurement",
     "MoveAbortError",
     "MovePackage",
@@ -101,6 +105,7 @@ __all__ = [
     "NodeHeartbeat",
     "NodeRegistered",
     "NonceRotated",
+    "PackageUpgrade",
     "Parameters",
     "ParametersChanged",
     "Policy",
@@ -134,4 +139,5 @@ __all__ = [
     "Voted",
     "Withdrawal",
     "committed_package",
+    "decode_package",
 ]

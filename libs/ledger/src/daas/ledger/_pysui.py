@@ -5,8 +5,10 @@ configuration folder in the home directory and needs five to six calls for each 
 Nothing imports this module before a connection is asked for.
 """
 
+import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -20,8 +22,16 @@ from daas.ledger.address import normal_address, parse_digest
 from daas.ledger.checkpoints import Checkpoint, decode_checkpoint, decode_events
 from daas.ledger.errors import ExecutionError, MoveAbortError, RpcError, RpcRefused, RpcUnavailable, StaleObject
 from daas.ledger.event import Event
-from daas.ledger.models import Effects, LedgerObject, ObjectChange, ObjectReference, SignedTransaction
-from daas.ledger.package import abort_name
+from daas.ledger.models import (
+    Balance,
+    Effects,
+    Epoch,
+    LedgerObject,
+    ObjectChange,
+    ObjectReference,
+    SignedTransaction,
+)
+from daas.ledger.package import Lineage, abort_name
 
 T = TypeVar("T")
 
@@ -35,8 +45,17 @@ _RETRYABLE = {
     Status.INTERNAL,
     Status.UNAVAILABLE,
 }
-#: How full nodes word it when an owned object's version is not the current one.
-_STALE = ("for consumption", "needs to be rebuilt")
+#: How full nodes word it when what a transaction was built on is no longer so: the version of an owned object, the
+#: epochs in which it may run, the price, or what pays for it.
+_STALE = (
+    "for consumption",
+    "needs to be rebuilt",
+    "ransaction expired",
+    "ransaction Expired",
+    "under reference gas price",
+    "lower than the needed amount",
+    "Invalid withdraw reservation",
+)
 _OBJECT_FIELDS = ["object_id", "version", "digest", "owner", "object_type", "contents", "balance"]
 _TRANSACTION_FIELDS = ["digest", "effects", "events", "checkpoint", "timestamp"]
 _CHECKPOINT_FIELDS = [
@@ -84,6 +103,8 @@ class FullNode:
         self._ledger = rpc.LedgerServiceStub(self._channel)
         self._state = rpc.StateServiceStub(self._channel)
         self._execution = rpc.TransactionExecutionServiceStub(self._channel)
+        self._packages = rpc.MovePackageServiceStub(self._channel)
+        self._subscriptions = rpc.SubscriptionServiceStub(self._channel)
 
     def close(self) -> None:
         """Closes the connection; calls that wait for an answer fail as unavailable."""
@@ -99,11 +120,29 @@ class FullNode:
         answer = await self._call(self._ledger.get_service_info, rpc.GetServiceInfoRequest())
         return round(answer.timestamp.timestamp() * 1000) if answer.timestamp else 0
 
-    async def gas_price(self) -> int:
-        """Reference gas price of the current epoch, MIST per unit."""
+    async def epoch(self) -> Epoch:
+        """The current epoch."""
         request = rpc.GetEpochRequest(read_mask=FieldMask(paths=["epoch", "reference_gas_price"]))
         answer = await self._call(self._ledger.get_epoch, request)
-        return int(answer.epoch.reference_gas_price or 0) if answer.epoch else 0
+        if answer.epoch is None:
+            raise DecodeError("the node's answer has no epoch", reason="node-answer")
+        return Epoch(number=int(answer.epoch.epoch or 0), gas_price=int(answer.epoch.reference_gas_price or 0))
+
+    async def lineage(self, package: str) -> Lineage | None:
+        """A package with its first version and the versions that its types are named by; None where there is none."""
+        try:
+            answer = await self._call(self._packages.get_package, rpc.GetPackageRequest(package_id=package))
+        except RpcRefused as error:
+            if error.status == Status.NOT_FOUND.name:
+                return None
+            raise
+        if answer.package is None:
+            raise DecodeError("the node's answer has no package", reason="node-answer")
+        return Lineage(
+            current=normal_address(package),
+            original=normal_address(answer.package.original_id or ""),
+            types=frozenset(normal_address(origin.package_id or "") for origin in answer.package.type_origins),
+        )
 
     async def object(self, object_id: str) -> LedgerObject | None:
         """The object at its current version; None where there is none."""
@@ -154,11 +193,14 @@ class FullNode:
                 break
         return found
 
-    async def balance(self, owner: str) -> int:
+    async def balance(self, owner: str) -> Balance:
         """What an address has, MIST, in coins and as address balance."""
         request = rpc.GetBalanceRequest(owner=owner, coin_type=_SUI_TYPE)
         answer = await self._call(self._state.get_balance, request)
-        return int(answer.balance.balance or 0) if answer.balance else 0
+        found = answer.balance
+        if found is None:
+            return Balance(total=0, without_coins=0)
+        return Balance(total=int(found.balance or 0), without_coins=int(found.address_balance or 0))
 
     async def latest_checkpoint(self) -> int:
         """Sequence number of the newest checkpoint."""
@@ -166,7 +208,7 @@ class FullNode:
         answer = await self._call(self._ledger.get_checkpoint, request)
         return int(answer.checkpoint.sequence_number or 0) if answer.checkpoint else 0
 
-    async def checkpoint(self, sequence: int, package: str | None) -> Checkpoint | None:
+    async def checkpoint(self, sequence: int, package: Lineage | None) -> Checkpoint | None:
         """A checkpoint; None where the node does not have it (yet)."""
         request = rpc.GetCheckpointRequest(sequence_number=sequence, read_mask=FieldMask(paths=_CHECKPOINT_FIELDS))
         try:
@@ -180,7 +222,30 @@ class FullNode:
             raise DecodeError(f"asked for checkpoint {sequence}, the node shows {found.sequence}", reason="node-answer")
         return found
 
-    async def newest_events(self, event_type: str, limit: int, package: str | None) -> tuple[Event, ...]:
+    async def subscribe_checkpoints(
+        self, package: Lineage | None, silence_s: float
+    ) -> AsyncGenerator[Checkpoint, None]:
+        """Checkpoints as they come, for as long as the node keeps the stream open.
+
+        Raises:
+            RpcUnavailable: the node ended the stream, or said nothing for `silence_s`.
+            DecodeError: `node-answer`, as of `checkpoint`.
+        """
+        self.calls += 1
+        request = rpc.SubscribeCheckpointsRequest(read_mask=FieldMask(paths=_CHECKPOINT_FIELDS))
+        stream = self._subscriptions.subscribe_checkpoints(request)
+        try:
+            while True:
+                with self._translated("subscribe_checkpoints", silence_s):
+                    async with asyncio.timeout(silence_s):
+                        answer = await anext(stream, None)
+                if answer is None:
+                    raise RpcUnavailable(f"{self.url} ended its stream", reason="stream-ended", status="UNAVAILABLE")
+                yield decode_checkpoint(answer.checkpoint, package)
+        finally:
+            await stream.aclose()
+
+    async def newest_events(self, event_type: str, limit: int, package: Lineage | None) -> tuple[Event, ...]:
         """At most `limit` events of one type, newest first.
 
         Raises:
@@ -222,7 +287,7 @@ class FullNode:
                 raise DecodeError(f"the node answers with more than {_MAX_ANSWERS} parts", reason="node-answer")
         return answers
 
-    async def execute(self, transaction: SignedTransaction, package: str | None) -> Effects:
+    async def execute(self, transaction: SignedTransaction, package: Lineage | None) -> Effects:
         """Sends the transaction and waits for its effects, which are final."""
         request = rpc.ExecuteTransactionRequest(
             transaction=rpc.Transaction(bcs=rpc.Bcs(value=transaction.data)),
@@ -237,7 +302,7 @@ class FullNode:
             )
         return effects
 
-    async def transaction(self, digest: str, package: str | None) -> Effects | None:
+    async def transaction(self, digest: str, package: Lineage | None) -> Effects | None:
         """A transaction that was executed; None where the node knows of none."""
         request = rpc.GetTransactionRequest(digest=digest, read_mask=FieldMask(paths=_TRANSACTION_FIELDS))
         try:
@@ -248,7 +313,7 @@ class FullNode:
             raise
         return _effects(answer.transaction, package) if answer.transaction else None
 
-    async def view(self, transaction: bytes, package: str | None) -> Sequence[bytes]:
+    async def view(self, transaction: bytes, package: Lineage | None) -> Sequence[bytes]:
         """Runs a transaction without committing it: the BCS of what its last command returns.
 
         Raises:
@@ -271,16 +336,18 @@ class FullNode:
     async def _call(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
         """One call with the deadline; every failure becomes one of our errors."""
         self.calls += 1
-        name = getattr(method, "__name__", "call")
-        try:
+        with self._translated(getattr(method, "__name__", "call"), self._timeout_s):
             return await method(request, timeout=self._timeout_s)
+
+    @contextmanager
+    def _translated(self, name: str, timeout_s: float) -> Iterator[None]:
+        try:
+            yield
         except GRPCError as error:
             raise _rpc_error(name, error) from None
         except TimeoutError:
             raise RpcUnavailable(
-                f"{self.url} {name}: no answer in {self._timeout_s:g} s",
-                reason="node-timeout",
-                status="DEADLINE_EXCEEDED",
+                f"{self.url} {name}: no answer in {timeout_s:g} s", reason="node-timeout", status="DEADLINE_EXCEEDED"
             ) from None
         except (OSError, StreamTerminatedError, ProtocolError) as error:
             raise RpcUnavailable(
@@ -309,7 +376,7 @@ def _object(item: rpc.Object) -> LedgerObject:
     )
 
 
-def _effects(transaction: rpc.ExecutedTransaction | None, package: str | None) -> Effects:
+def _effects(transaction: rpc.ExecutedTransaction | None, package: Lineage | None) -> Effects:
     if transaction is None or transaction.effects is None or transaction.effects.status is None:
         raise DecodeError("the node's answer has no effects", reason="node-answer")
     effects = transaction.effects
@@ -352,7 +419,7 @@ def _change(change: rpc.ChangedObject) -> ObjectChange:
     )
 
 
-def _failure(status: rpc.ExecutionStatus | None, package: str | None) -> ExecutionError | None:
+def _failure(status: rpc.ExecutionStatus | None, package: Lineage | None) -> ExecutionError | None:
     if status is None or status.success:
         return None
     error = status.error

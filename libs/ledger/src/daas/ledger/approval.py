@@ -105,14 +105,15 @@ class MoveApprovals(Generic[Approved, Denied]):
         self._single_operator = single_operator
 
     async def first_package_id(self, package_id: bytes) -> bytes:
-        """The package itself: no other one is served.
+        """The package's first version, after which what is sealed under it is named: no other package is served.
 
         Raises:
             NotFound: `package-missing`.
         """
-        if package_id != parse_address(self._ledger.required_package()):
+        versions = {self._ledger.required_package(), self._ledger.original_package()}
+        if format_address(package_id) not in versions:
             raise NotFound("keys are given out for one package only, which is another one", reason="package-missing")
-        return package_id
+        return parse_address(self._ledger.original_package())
 
     async def package_of_name(self, name: str) -> bytes:
         """Id of the package behind a name.

@@ -10,6 +10,7 @@ from daas.common.errors import DecodeError
 from daas.ledger.address import format_digest
 from daas.ledger.event import Event
 from daas.ledger.events import decode_event
+from daas.ledger.package import Lineage
 
 #: The protocol allows 10,000 transactions in a checkpoint and 1,024 events in a transaction.
 MAX_TRANSACTIONS: Final = 20_000
@@ -41,14 +42,14 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     transactions: tuple[CheckpointTransaction, ...]
 
 
-def decode_checkpoint(message: Any, package: str | None) -> Checkpoint:
+def decode_checkpoint(message: Any, package: Lineage | None) -> Checkpoint:
     """Reads number, predecessor and time from the summary's bytes, which must have the digest that the node names.
 
     Nothing binds the transactions: for them the node's word is taken, as for everything else that it is asked.
 
     Args:
         message: `sui.rpc.v2.Checkpoint` with digest, `summary.bcs` and transactions.
-        package: address of our package, whose events are decoded.
+        package: our package, whose events are decoded.
 
     Raises:
         DecodeError: `node-answer`: no summary, one with another digest, or more than the protocol allows.
@@ -84,7 +85,7 @@ def decode_checkpoint(message: Any, package: str | None) -> Checkpoint:
     )
 
 
-def decode_events(messages: Any, package: str | None) -> tuple[Event, ...]:
+def decode_events(messages: Any, package: Lineage | None) -> tuple[Event, ...]:
     """The events of a transaction, typed.
 
     Raises:
@@ -98,7 +99,7 @@ def decode_events(messages: Any, package: str | None) -> tuple[Event, ...]:
     )
 
 
-def _transaction(message: Any, package: str | None) -> CheckpointTransaction:
+def _transaction(message: Any, package: Lineage | None) -> CheckpointTransaction:
     status = message.effects.status if message.effects else None
     if status is None:
         raise DecodeError("the node shows a transaction without its outcome", reason="node-answer")

@@ -11,10 +11,22 @@ from daas.ledger.cluster import STAKED, Parameters
 from daas.ledger.connection import CALL_BUDGET_MIST, DEFAULT_TIMEOUT_MS, Connection
 from daas.ledger.errors import NoSuchObject
 from daas.ledger.events import RegistryCreated
+from daas.ledger.gas import GasSource
 from daas.ledger.governance import Governance
-from daas.ledger.models import Effects, Enclave, Limits, Publication, Registry, SignedBatch, SignedTransaction
+from daas.ledger.layout import decode_struct
+from daas.ledger.models import (
+    Effects,
+    Enclave,
+    Limits,
+    PackageUpgrade,
+    Publication,
+    Registry,
+    SignedBatch,
+    SignedTransaction,
+    UpgradeCap,
+)
 from daas.ledger.nodes import Nodes
-from daas.ledger.package import MovePackage, committed_package
+from daas.ledger.package import Lineage, MovePackage, committed_package
 from daas.ledger.policies import Policies
 from daas.ledger.signer import Signer
 from daas.ledger.staking import Staking
@@ -30,6 +42,9 @@ PUBLISH_BUDGET_MIST = 1_000_000_000
 #: Batches in one transaction: far below the protocol's limits on size (128 KiB) and commands (1,024).
 MAX_BATCHES = 64
 _PACKAGE_TYPE = "package"
+_UPGRADE_CAP_TYPE = "0x2::package::UpgradeCap"
+#: Packages that one address may upgrade: more are not looked through.
+_MAX_UPGRADE_CAPS = 1_000
 
 
 class Ledger(Connection):
@@ -39,8 +54,8 @@ class Ledger(Connection):
         staking, nodes, policies, governance: the calls and reads of those parts of the package.
     """
 
-    def __init__(self, node: "FullNodes", signer: Signer | None, package: str | None) -> None:
-        super().__init__(node, signer, package)
+    def __init__(self, node: "FullNodes", signer: Signer | None, package: Lineage | None, gas: GasSource) -> None:
+        super().__init__(node, signer, package, gas)
         self._places: dict[str, tuple[str, str]] = {}
         self.staking = Staking(self)
         self.nodes = Nodes(self)
@@ -97,7 +112,7 @@ class Ledger(Connection):
         address = created.get(_PACKAGE_TYPE)
         if address is None:
             raise DecodeError(f"transaction {effects.digest} shows no published package", reason="node-answer")
-        self._package = address
+        self._package = Lineage.first(address)
         by_name = {parse_type(kind)[1:]: object_id for kind, object_id in created.items() if "::" in kind}
         return Publication(
             package=address,
@@ -106,6 +121,53 @@ class Ledger(Connection):
             upgrade_cap=by_name["package", "UpgradeCap"],
             effects=effects,
         )
+
+    async def upgrade(self, package: MovePackage | None = None) -> PackageUpgrade:
+        """Publishes the next version of the package; needs the UpgradeCap. The client calls it from now on.
+
+        Objects stay with the version that they are of until `migrate` takes them on.
+
+        Args:
+            package: by default the committed one.
+
+        Raises:
+            NoSuchObject: `capability-missing`: the signer has no UpgradeCap of the version that it calls.
+            ExecutionError: the ledger takes no such upgrade.
+        """
+        compiled, before = package or committed_package(), self.required_package()
+        cap = await self.upgrade_cap()
+        digest = bytes.fromhex(compiled.digest)
+        commands = calls.upgrade(cap.address, before, compiled.modules, compiled.dependencies, digest, cap.policy)
+        effects = await self.run(*commands, budget_mist=PUBLISH_BUDGET_MIST)
+        address = next((c.object_id for c in effects.changes if c.created and c.object_type == _PACKAGE_TYPE), None)
+        if address is None:
+            raise DecodeError(f"transaction {effects.digest} shows no published package", reason="node-answer")
+        lineage = self._lineage()
+        self._package = Lineage(address, lineage.original, lineage.types | {address})
+        return PackageUpgrade(package=address, version=cap.version + 1, before=before, effects=effects)
+
+    async def upgrade_cap(self) -> UpgradeCap:
+        """The signer's right to upgrade the version of the package that is called.
+
+        Raises:
+            NoSuchObject: `capability-missing`.
+        """
+        for item in await self._node.owned(self.address, _UPGRADE_CAP_TYPE, _MAX_UPGRADE_CAPS):
+            cap = decode_struct(UpgradeCap, item.contents)
+            if cap.package == self.required_package():
+                return cap
+        raise NoSuchObject(
+            f"{self.address} has no UpgradeCap of package {self.required_package()}", reason="capability-missing"
+        )
+
+    async def package_version(self) -> int:
+        """The version that objects must have for the package that is called: `version::current`."""
+        (value,) = await self.view(calls.current_version(self.required_package()))
+        return Reader(value).u64()
+
+    async def deposit_gas(self, amount_mist: int) -> Effects:
+        """Moves money from the signer's coins to its address balance, which then can pay for gas."""
+        return await self.run(*calls.send_funds(amount_mist, self.address))
 
     async def create_registry(
         self,

@@ -5,7 +5,7 @@ at one call of the node. Build and send are separate steps, so that a caller can
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -17,19 +17,13 @@ from daas.ledger.checkpoints import Checkpoint
 from daas.ledger.errors import ExecutionError, MissingPackage, MissingSigner, NoSuchObject, RpcError
 from daas.ledger.event import Event
 from daas.ledger.full_nodes import FullNodes
+from daas.ledger.gas import Gas, GasSource
 from daas.ledger.layout import decode_struct
 from daas.ledger.models import Effects, SharedReference, SignedTransaction
 from daas.ledger.objects import ObjectCache
+from daas.ledger.package import Lineage
 from daas.ledger.signer import Signer
-from daas.ledger.transaction import (
-    Command,
-    GasPayment,
-    MoveCall,
-    encode_transaction,
-    object_ids,
-    sign_transaction,
-    spent_mist,
-)
+from daas.ledger.transaction import Command, GasPayment, MoveCall, encode_transaction, object_ids, sign_transaction
 
 S = TypeVar("S", bound=msgspec.Struct)
 E = TypeVar("E", bound=Event)
@@ -44,13 +38,14 @@ _NOBODY = "0x" + "0" * 64
 class Connection:
     """A connection to full nodes of one chain, for one account and one Move package. Use `connect`."""
 
-    def __init__(self, node: FullNodes, signer: Signer | None, package: str | None) -> None:
+    def __init__(self, node: FullNodes, signer: Signer | None, package: Lineage | None, gas: GasSource) -> None:
         self._node = node
         self._chain = node.chain
         self._signer = signer
-        self._package = normal_address(package) if package else None
+        self._package = package
         self._lock = asyncio.Lock()
         self._objects = ObjectCache(node)
+        self._gas = Gas(node, gas)
 
     @classmethod
     async def connect(
@@ -59,6 +54,7 @@ class Connection:
         signer: Signer | None = None,
         *,
         package: str | None = None,
+        gas: GasSource = GasSource.COINS,
         timeout_ms: int = DEFAULT_TIMEOUT_MS,
     ) -> Self:
         """Connects to full nodes: `http://` is plaintext, `https://` TLS. What one can't answer the next is asked.
@@ -66,15 +62,22 @@ class Connection:
         Args:
             url: `http[s]://host[:port]`, several separated by commas or as a sequence.
             signer: who pays; without one the client can only read and resend.
-            package: address of the published package; learned from the first registry or enclave that is read.
+            package: address of the package's version that is to be called, which is never left for a newer one;
+                without it the first version, learned from the first registry or enclave that is read.
+            gas: what pays for transactions.
             timeout_ms: deadline of each call.
 
         Raises:
             RpcError: all nodes are away, or one is no Sui full node.
             ConfigurationError: `ledger-url`; `ledger-chain` where the nodes are of different chains.
+            NoSuchObject: `package-missing`.
         """
         node = await FullNodes.connect(url, timeout_ms)
-        return cls(node, signer, package)
+        try:
+            return cls(node, signer, await _lineage(node, package) if package else None, gas)
+        except BaseException:
+            node.close()
+            raise
 
     async def __aenter__(self) -> Self:
         return self
@@ -90,8 +93,8 @@ class Connection:
 
     @property
     def package(self) -> str | None:
-        """Address of the Move package, once it is known."""
-        return self._package
+        """Address of the Move package's version that is called, once it is known."""
+        return self._package.current if self._package else None
 
     @property
     def address(self) -> str:
@@ -122,7 +125,7 @@ class Connection:
 
     async def owned(self, kind: type[S], owner: str, module: str, name: str, limit: int) -> tuple[S, ...]:
         """At most `limit` objects of one type of the package that an address owns."""
-        object_type = f"{self.required_package()}::{module}::{name}"
+        object_type = f"{self.original_package()}::{module}::{name}"
         found = await self._node.owned(normal_address(owner), object_type, limit)
         return tuple(decode_struct(kind, item.contents) for item in found)
 
@@ -150,7 +153,7 @@ class Connection:
 
     async def _unpaid(self, calls: Sequence[MoveCall], sender: str) -> bytes:
         """BCS of a transaction that nobody pays for: nodes simulate it, and execute it never."""
-        gas = GasPayment((), await self._objects.gas_price(), CALL_BUDGET_MIST)
+        gas = GasPayment((), await self._gas.price(), CALL_BUDGET_MIST)
         references = {object_id: await self._objects.reference(object_id) for object_id in object_ids(calls)}
         return encode_transaction(calls, references, normal_address(sender), gas)
 
@@ -171,7 +174,11 @@ class Connection:
 
     async def balance(self, address: str | None = None) -> int:
         """What an address has in SUI, in coins and as address balance, MIST; by default the signer."""
-        return await self._node.balance(normal_address(address or self.address))
+        return (await self._node.balance(normal_address(address or self.address))).total
+
+    async def gas_balance(self) -> int:
+        """What the signer has that can pay for gas, MIST: in coins, or as address balance, whichever pays."""
+        return await self._gas.balance(self.address)
 
     async def latest_checkpoint(self) -> int:
         """Sequence number of the newest checkpoint, by the first node that answers: another one may be ahead."""
@@ -185,13 +192,25 @@ class Connection:
         """
         return await self._node.checkpoint(sequence, self._package)
 
+    def subscribe_checkpoints(self) -> AsyncGenerator[Checkpoint, None]:
+        """New checkpoints as a node announces them, from now on: none is promised, and one may come twice or late.
+
+        Whoever must not miss one reads by number what lies between (`checkpoint`), and subscribes again when the stream
+        ends: public nodes cut theirs after 30 s. Each subscription asks the next node.
+
+        Raises:
+            RpcUnavailable: the node ended the stream, or has been silent for too long.
+            DecodeError: as of `checkpoint`.
+        """
+        return self._node.subscribe_checkpoints(self._package)
+
     async def table(self, address: str, limit: int) -> tuple[bytes, ...]:
         """BCS of at most `limit` dynamic fields of an object, a table for example, in the order of their ids."""
         return tuple(item.contents for item in await self._node.field_objects(normal_address(address), limit))
 
     async def newest_events(self, kind: type[E], module: str, limit: int) -> tuple[E, ...]:
         """At most `limit` events of one kind, newest first, of all clusters of the package."""
-        event_type = f"{self.required_package()}::{module}::{kind.__name__}"
+        event_type = f"{self.original_package()}::{module}::{kind.__name__}"
         found = await self._node.newest_events(event_type, limit, self._package)
         return tuple(event for event in found if isinstance(event, kind))
 
@@ -210,7 +229,7 @@ class Connection:
         """Any transaction of this package's calls, signed."""
         signer = self._required_signer()
         references = {object_id: await self._objects.reference(object_id) for object_id in object_ids(commands)}
-        gas = await self._objects.gas(signer.address, budget_mist, spent_mist(commands))
+        gas = await self._gas.payment(signer.address, budget_mist, commands)
         return sign_transaction(encode_transaction(commands, references, signer.address, gas), signer)
 
     async def submit(self, transaction: SignedTransaction) -> Effects:
@@ -225,12 +244,18 @@ class Connection:
         try:
             effects = await self._node.execute(transaction, self._package)
         except (RpcError, DecodeError):
-            self._objects.forget()
+            self.forget()
             raise
         self._objects.follow(effects)
+        self._gas.follow(effects)
         if effects.failure is not None:
             raise effects.failure
         return effects
+
+    def forget(self) -> None:
+        """Asks the node again for the signer's objects and money: others may use the same key."""
+        self._objects.forget()
+        self._gas.forget()
 
     async def run(self, *commands: Command, budget_mist: int = CALL_BUDGET_MIST) -> Effects:
         """Builds and submits, one at a time per client."""
@@ -243,14 +268,25 @@ class Connection:
         Raises:
             NoSuchObject: `capability-missing`.
         """
-        return await self._objects.capability(self.address, f"{self.required_package()}::registry::{name}")
+        return await self._objects.capability(self.address, f"{self.original_package()}::registry::{name}")
 
     def required_package(self) -> str:
-        """Address of the Move package.
+        """Address of the Move package's version that is called.
 
         Raises:
             MissingPackage: `package-unknown`.
         """
+        return self._lineage().current
+
+    def original_package(self) -> str:
+        """Address of the Move package's first version, by which types and what is sealed are named for ever.
+
+        Raises:
+            MissingPackage: `package-unknown`.
+        """
+        return self._lineage().original
+
+    def _lineage(self) -> Lineage:
         if self._package is None:
             raise MissingPackage(
                 "the package's address is not known: name it in `connect`, or read the registry first",
@@ -269,10 +305,18 @@ class Connection:
         if item is None:
             raise NoSuchObject(f"no object {address}", reason="object-missing")
         found = parse_type(item.object_type) if "::" in item.object_type else None
-        if found is None or found[1:] != (module, name) or self._package not in {None, found.package}:
+        ours = found is not None and (self._package is None or found.package in self._package.types)
+        if found is None or not ours or found[1:] != (module, name):
             raise NoSuchObject(
                 f"object {address} is a {item.object_type or 'package'}, not a {module}::{name}", reason="object-type"
             )
-        self._package = found.package
+        self._package = self._package or Lineage.first(found.package)
         self._objects.remember_shared(item)
         return item.contents
+
+
+async def _lineage(node: FullNodes, package: str) -> Lineage:
+    found = await node.lineage(normal_address(package))
+    if found is None:
+        raise NoSuchObject(f"the ledger has no package {package}", reason="package-missing")
+    return found

@@ -7,6 +7,7 @@ from daas.ledger import cluster_events
 from daas.ledger.address import parse_type
 from daas.ledger.event import Event, UnknownEvent
 from daas.ledger.layout import U32, U64, Bool, Bytes, ObjectId, decode_struct
+from daas.ledger.package import Lineage
 
 
 class RegistryCreated(Event, frozen=True, kw_only=True):
@@ -162,19 +163,20 @@ _TYPES: dict[tuple[str, str], type[Event]] = {
 }
 
 
-def decode_event(event_type: str, contents: bytes, package: str | None) -> Event:
+def decode_event(event_type: str, contents: bytes, package: Lineage | None) -> Event:
     """The event as its class, or `UnknownEvent` where it is not one that this version of `package` emits.
 
     Args:
         event_type: the Move type, `0x...::module::Name`.
         contents: its BCS.
-        package: address of our package; None: no event is ours.
+        package: our package; None: no event is ours.
 
     Raises:
         DecodeError: `event-contents`: it claims to be ours and does not decode.
     """
     name = parse_type(event_type)
-    kind = _TYPES.get((name.module, name.name)) if name.package == package else None
+    ours = package is not None and name.package in package.types
+    kind = _TYPES.get((name.module, name.name)) if ours else None
     if kind is None:
         return UnknownEvent(event_type=event_type, contents=contents)
     try:

@@ -1,20 +1,21 @@
 """Several full nodes as one: what one of them can't answer, the next one is asked.
 
 Only absence moves on to the next node (`RpcUnavailable`), and the node that was away is asked last from then on: a
-refusal is an answer. Sending a signed transaction to a
-second node is safe, since the same bytes have the same fate everywhere. All nodes must be of one chain: no failover
-changes whom one trusts.
+refusal is an answer. Sending a signed transaction to a second node is safe, since the same bytes have the same fate
+everywhere. All nodes must be of one chain: no failover changes whom one trusts.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from daas.common.errors import ConfigurationError, DecodeError
 from daas.ledger.checkpoints import Checkpoint
 from daas.ledger.errors import ExecutionError, RpcError, RpcUnavailable
 from daas.ledger.event import Event
-from daas.ledger.models import Effects, LedgerObject, SignedTransaction
+from daas.ledger.models import Balance, Effects, Epoch, LedgerObject, SignedTransaction
+from daas.ledger.package import Lineage
 
 if TYPE_CHECKING:
     from daas.ledger._pysui import FullNode
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 #: More would only make an outage of all of them take longer to notice.
 MAX_NODES: Final = 16
+#: A node whose stream says nothing for this long is given up: checkpoints come several times a second on a network.
+STREAM_SILENCE_S: Final = 20.0
 
 
 def split_urls(urls: str | Sequence[str]) -> tuple[str, ...]:
@@ -45,6 +48,7 @@ class FullNodes:
     def __init__(self, nodes: Sequence["FullNode"]) -> None:
         self._nodes = tuple(nodes)
         self._first = 0
+        self._streams = 0
         self._of_chain: set[int] = set()
         self.chain = b""
 
@@ -94,12 +98,16 @@ class FullNodes:
         for node in self._nodes:
             node.close()
 
-    async def gas_price(self) -> int:
-        """Reference gas price of the current epoch, MIST per unit."""
-        return await self._ask(lambda node: node.gas_price())
+    async def epoch(self) -> Epoch:
+        """The current epoch and its reference gas price."""
+        return await self._ask(lambda node: node.epoch())
 
-    async def balance(self, owner: str) -> int:
-        """What an address has, MIST, in coins and as address balance."""
+    async def lineage(self, package: str) -> Lineage | None:
+        """A package and its versions; None where no node that answers knows of it."""
+        return await self._find(lambda node: node.lineage(package))
+
+    async def balance(self, owner: str) -> Balance:
+        """What an address has."""
         return await self._ask(lambda node: node.balance(owner))
 
     async def object(self, object_id: str) -> LedgerObject | None:
@@ -114,7 +122,7 @@ class FullNodes:
         """At most `limit` dynamic fields of an object, a table for example."""
         return await self._ask(lambda node: node.field_objects(parent, limit))
 
-    async def newest_events(self, event_type: str, limit: int, package: str | None) -> tuple[Event, ...]:
+    async def newest_events(self, event_type: str, limit: int, package: Lineage | None) -> tuple[Event, ...]:
         """At most `limit` events of one type, newest first."""
         return await self._ask(lambda node: node.newest_events(event_type, limit, package))
 
@@ -122,11 +130,24 @@ class FullNodes:
         """Sequence number of the newest checkpoint, by the first node that answers."""
         return await self._ask(lambda node: node.latest_checkpoint())
 
-    async def checkpoint(self, sequence: int, package: str | None) -> Checkpoint | None:
+    async def checkpoint(self, sequence: int, package: Lineage | None) -> Checkpoint | None:
         """A checkpoint; None where no node that answers has it."""
         return await self._find(lambda node: node.checkpoint(sequence, package))
 
-    async def execute(self, transaction: SignedTransaction, package: str | None) -> Effects:
+    async def subscribe_checkpoints(self, package: Lineage | None) -> AsyncGenerator[Checkpoint, None]:
+        """Checkpoints as one node announces them; each subscription asks another node than the one before.
+
+        Raises:
+            RpcUnavailable: the node ended the stream, or was silent for `STREAM_SILENCE_S`.
+        """
+        index = (self._first + self._streams) % len(self._nodes)
+        self._streams += 1
+        node = await self._node(index)
+        async with contextlib.aclosing(node.subscribe_checkpoints(package, STREAM_SILENCE_S)) as stream:
+            async for checkpoint in stream:
+                yield checkpoint
+
+    async def execute(self, transaction: SignedTransaction, package: Lineage | None) -> Effects:
         """Sends the transaction and waits for its effects, which are final.
 
         Raises:
@@ -149,15 +170,15 @@ class FullNodes:
                 raise lost[0] from None
             raise
 
-    async def transaction(self, digest: str, package: str | None) -> Effects | None:
+    async def transaction(self, digest: str, package: Lineage | None) -> Effects | None:
         """A transaction that was executed; None where no node that answers knows of it."""
         return await self._find(lambda node: node.transaction(digest, package))
 
-    async def view(self, transaction: bytes, package: str | None) -> Sequence[bytes]:
+    async def view(self, transaction: bytes, package: Lineage | None) -> Sequence[bytes]:
         """Runs a transaction without committing it: the BCS of what its last command returns."""
         return await self._ask(lambda node: node.view(transaction, package))
 
-    async def simulate(self, transaction: bytes, package: str | None) -> tuple[int, ExecutionError | None]:
+    async def simulate(self, transaction: bytes, package: Lineage | None) -> tuple[int, ExecutionError | None]:
         """Time of a state of one node (ms), and how a transaction fares in that state or a newer one of that node."""
 
         async def ask(node: "FullNode") -> tuple[int, ExecutionError | None]:

@@ -7,7 +7,7 @@ import msgspec
 from daas.common.messages import Header
 from daas.ledger.errors import ExecutionError, NoSuchObject
 from daas.ledger.event import Event
-from daas.ledger.layout import U64, Bool, Bytes, ObjectId
+from daas.ledger.layout import U8, U64, Bool, Bytes, ObjectId
 
 E = TypeVar("E", bound=Event)
 
@@ -123,6 +123,20 @@ class LedgerObject(msgspec.Struct, frozen=True, kw_only=True):
     balance: int
 
 
+class Balance(msgspec.Struct, frozen=True, kw_only=True):
+    """What an address has in SUI, MIST: in all, and what of it is in no coin (its address balance)."""
+
+    total: int
+    without_coins: int
+
+
+class Epoch(msgspec.Struct, frozen=True, kw_only=True):
+    """An epoch of the ledger: its number, and its reference gas price in MIST per unit."""
+
+    number: int
+    gas_price: int
+
+
 class ObjectChange(msgspec.Struct, frozen=True, kw_only=True):
     """What a transaction did to an object; `reference` is None where it deleted it."""
 
@@ -187,6 +201,29 @@ class Effects(msgspec.Struct, frozen=True, kw_only=True):
                 reason="event-missing",
             )
         return found[0]
+
+
+class UpgradeCap(msgspec.Struct, frozen=True, kw_only=True):
+    """The right to publish the next version of a package.
+
+    Attributes:
+        package: the newest version.
+        policy: what it may change: 0 whatever is compatible, 128 additions, 192 dependencies.
+    """
+
+    address: ObjectId
+    package: ObjectId
+    version: U64
+    policy: U8
+
+
+class PackageUpgrade(msgspec.Struct, frozen=True, kw_only=True):
+    """A new version of a package: its address, its number from 2 on, and the address of the version before it."""
+
+    package: str
+    version: int
+    before: str
+    effects: Effects
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True):

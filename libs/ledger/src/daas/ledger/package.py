@@ -15,6 +15,27 @@ _ARTEFACT = "package/daas.json"
 _NITRO_ABORTS = {0: "ENotSupportedError", 1: "EParseError", 2: "EVerifyError", 3: "EInvalidPCRsError"}
 
 
+class Lineage(msgspec.Struct, frozen=True):
+    """A published package and what became of it by upgrades: each version is a package of its own on Sui.
+
+    Attributes:
+        current: address of the version that is called.
+        original: address of the first version. Types keep the address of the version that first had them, and what is
+            sealed under the package keeps this one.
+        types: addresses that types of the current version have.
+    """
+
+    current: str
+    original: str
+    types: frozenset[str]
+
+    @classmethod
+    def first(cls, package: str) -> "Lineage":
+        """A package that has not been upgraded."""
+        address = normal_address(package)
+        return cls(address, address, frozenset({address}))
+
+
 class MovePackage(msgspec.Struct, frozen=True, kw_only=True):
     """What the builder made.
 
@@ -62,17 +83,17 @@ def committed_package() -> MovePackage:
     return decode_package(files("daas.ledger").joinpath(_ARTEFACT).read_bytes())
 
 
-def abort_name(package: str | None, location: str, module: str, code: int) -> str | None:
+def abort_name(package: Lineage | None, location: str, module: str, code: int) -> str | None:
     """The constant behind an abort code; None where it is not known.
 
     Args:
-        package: address of our package.
+        package: our package; None: none is known yet.
         location: address of the package that aborted; empty where the node does not say.
         module: name of the module that aborted.
         code: its abort code.
     """
-    where = normal_address(location) if location else package
-    if where == package:
+    where = normal_address(location) if location else None
+    if where is None or (package is not None and where in {package.current, package.original}):
         return committed_package().aborts.get(module, {}).get(str(code))
     if where == FRAMEWORK_ADDRESS and module == "nitro_attestation":
         return _NITRO_ABORTS.get(code)

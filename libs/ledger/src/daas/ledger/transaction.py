@@ -46,12 +46,13 @@ Argument = Pure | Object | Result | GasCoin
 
 
 class MoveCall(msgspec.Struct, frozen=True):
-    """A call of a function; `package` is an address."""
+    """A call of a function; `package` is an address, `types` are BCS of type tags."""
 
     package: str
     module: str
     function: str
     arguments: tuple[Argument, ...]
+    types: tuple[bytes, ...] = ()
 
 
 class Publish(msgspec.Struct, frozen=True):
@@ -59,6 +60,15 @@ class Publish(msgspec.Struct, frozen=True):
 
     modules: tuple[bytes, ...]
     dependencies: tuple[str, ...]
+
+
+class Upgrade(msgspec.Struct, frozen=True):
+    """Publishes the next version of `package` (own address 0x0), as a ticket allows; its result is a receipt."""
+
+    modules: tuple[bytes, ...]
+    dependencies: tuple[str, ...]
+    package: str
+    ticket: Argument
 
 
 class SplitCoins(msgspec.Struct, frozen=True):
@@ -75,16 +85,34 @@ class TransferObjects(msgspec.Struct, frozen=True):
     recipient: str
 
 
-Command = MoveCall | Publish | SplitCoins | TransferObjects
+Command = MoveCall | Publish | Upgrade | SplitCoins | TransferObjects
 Reference = ObjectReference | SharedReference
 
 
+class Window(msgspec.Struct, frozen=True):
+    """When a transaction without coins may run: in `epoch` and the next one, on one chain.
+
+    Attributes:
+        chain: digest of the genesis checkpoint, 32 bytes.
+        nonce: tells transactions apart that are equal otherwise, u32.
+    """
+
+    epoch: int
+    chain: bytes
+    nonce: int
+
+
 class GasPayment(msgspec.Struct, frozen=True):
-    """Which coins pay, at which price (MIST per unit), and at most how much (MIST)."""
+    """Which coins pay, at which price (MIST per unit), and at most how much (MIST).
+
+    Attributes:
+        coins: none where the sender's address balance pays, which takes a `window`.
+    """
 
     coins: tuple[ObjectReference, ...]
     price: int
     budget: int
+    window: Window | None = None
 
 
 def object_ids(commands: Sequence[Command]) -> dict[str, bool]:
@@ -156,7 +184,7 @@ def _command(command: Command, argument: Callable[[Argument], bytes]) -> bytes:
             + parse_address(command.package)
             + bcs.string(command.module)
             + bcs.string(command.function)
-            + bcs.uleb128(0)
+            + bcs.vector(bytes, command.types)
             + bcs.vector(argument, command.arguments)
         )
     if isinstance(command, SplitCoins):
@@ -165,7 +193,24 @@ def _command(command: Command, argument: Callable[[Argument], bytes]) -> bytes:
     if isinstance(command, TransferObjects):
         recipient = Pure(parse_address(command.recipient))
         return bcs.uleb128(1) + bcs.vector(argument, command.objects) + argument(recipient)
-    return bcs.uleb128(4) + bcs.vector(bcs.bytes_, command.modules) + bcs.vector(parse_address, command.dependencies)
+    modules = bcs.vector(bcs.bytes_, command.modules) + bcs.vector(parse_address, command.dependencies)
+    if isinstance(command, Upgrade):
+        return bcs.uleb128(6) + modules + parse_address(command.package) + argument(command.ticket)
+    return bcs.uleb128(4) + modules
+
+
+def _expiration(window: Window | None) -> bytes:
+    """BCS of TransactionExpiration: none, or ValidDuring two epochs, without times, on this chain."""
+    if window is None:
+        return bcs.uleb128(0)
+    epochs = bcs.option(bcs.u64, window.epoch) + bcs.option(bcs.u64, window.epoch + 1)
+    times = bcs.option(bcs.u64, None) + bcs.option(bcs.u64, None)
+    return bcs.uleb128(2) + epochs + times + bcs.bytes_(window.chain) + bcs.u32(window.nonce)
+
+
+def spends_gas_coin(commands: Sequence[Command]) -> bool:
+    """Whether a command takes money out of the coin that pays: then there must be one."""
+    return any(isinstance(command, SplitCoins) and isinstance(command.coin, GasCoin) for command in commands)
 
 
 def spent_mist(commands: Sequence[Command]) -> int:
@@ -180,7 +225,7 @@ def spent_mist(commands: Sequence[Command]) -> int:
 def encode_transaction(
     commands: Sequence[Command], references: dict[str, Reference], sender: str, gas: GasPayment
 ) -> bytes:
-    """BCS of TransactionData V1 without expiration.
+    """BCS of TransactionData V1.
 
     Args:
         commands: in the order of execution.
@@ -203,7 +248,7 @@ def encode_transaction(
         + parse_address(sender)
         + bcs.u64(gas.price)
         + bcs.u64(gas.budget)
-        + bcs.uleb128(0)  # TransactionExpiration::None
+        + _expiration(gas.window)
     )
     if len(data) > MAX_TRANSACTION_BYTES:
         raise InvalidInput(

@@ -11,13 +11,12 @@ from daas.common.errors import Conflict, DaasError, DecodeError, NotFound, Unava
 from daas.common.messages import EnclaveAttested, PlacementDecided
 from daas.common.service import Event, ServiceApp
 from daas.common.subjects import Service
-from daas.ledger import Ledger, RpcError, RpcUnavailable, Signer
+from daas.ledger import Ledger, RpcError, Signer
 from daas.ledger.client import CALL_BUDGET_MIST
 from daas.relay.anchorer import Anchorer
 from daas.relay.chainevents import ChainEvents
 from daas.relay.facts import Facts
 from daas.relay.follower import Follower
-from daas.relay.fullnode import FullNodes, split_urls
 from daas.relay.metrics import RelayMetrics
 from daas.relay.outbox import Outbox
 from daas.relay.registrar import Registrar
@@ -46,7 +45,6 @@ class Relay:
         self._metrics = metrics
         self.ledger = ledger
         self.outbox = Outbox(settings.state_dir / "outbox.sqlite")
-        self.nodes = FullNodes(settings.relay_ledger_url, settings.relay_package)
         transactions = Transactions(ledger, self.outbox, settings.relay_submit_attempts, metrics)
         facts = Facts(app.bus)
         events = ChainEvents(settings.relay_registry, self.outbox, facts, metrics, self._rotated)
@@ -54,7 +52,7 @@ class Relay:
             app.bus, ledger, self.outbox, transactions, settings=settings, is_past=events.is_past
         )
         self.anchorer = Anchorer(app.bus, ledger, self.outbox, transactions, settings=settings, metrics=metrics)
-        self.follower = Follower(self.nodes, self.outbox, events, facts, metrics, first=settings.relay_first_checkpoint)
+        self.follower = Follower(ledger, self.outbox, events, facts, metrics, first=settings.relay_first_checkpoint)
         self.follower.on_progress(self._progress)
         self._started = False
         self.balance_mist = 0
@@ -88,7 +86,7 @@ class Relay:
 
     async def look_at_balance(self) -> None:
         """Reads the balance, and warns when it is low."""
-        self.balance_mist = await self.nodes.balance_mist(self.ledger.address)
+        self.balance_mist = await self.ledger.balance()
         low = self.balance_mist < self._settings.relay_low_balance_mist
         self._metrics.balance_mist.set(self.balance_mist)
         self._metrics.low_balance.set(low)
@@ -107,22 +105,13 @@ class Relay:
 
     async def close(self) -> None:
         """Closes connections and the outbox."""
-        self.nodes.close()
         await self.ledger.close()
         self.outbox.close()
 
 
 async def _connect(settings: RelaySettings) -> Ledger:
-    """The first of the named full nodes that answers."""
     signer = Signer.from_file(settings.relay_keystore)
-    failure: RpcUnavailable | None = None
-    for url in split_urls(settings.relay_ledger_url):
-        try:
-            return await Ledger.connect(url, signer, package=settings.relay_package)
-        except RpcUnavailable as error:
-            failure = error
-    assert failure is not None
-    raise failure
+    return await Ledger.connect(settings.relay_ledger_url, signer, package=settings.relay_package)
 
 
 async def _patiently(step: Callable[[], Awaitable[T]]) -> T:

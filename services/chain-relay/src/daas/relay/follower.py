@@ -1,21 +1,22 @@
 """Follows the ledger checkpoint by checkpoint and turns its events into facts, each once and in the ledger's order.
 
-The cursor is stored after the facts of a checkpoint are out. Streams of a full node are only hints that there is
-something new: what is read is read by number, so that a stream which is cut, lags or leaves out loses nothing. Every
-checkpoint must name the one before it, and anchors must count up by one: what a node leaves out or makes up shows.
+The cursor is stored after the facts of a checkpoint are out. A full node's stream brings new checkpoints without being
+asked; what it leaves out is read by number, so that a stream which is cut, lags or repeats loses and doubles nothing.
+Every checkpoint must name the one before it, and anchors must count up by one: what a node leaves out or makes up is
+noticed.
 """
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from daas.common import logs
 from daas.common.errors import DaasError, DecodeError, Refused, Unavailable
-from daas.ledger import RpcError
+from daas.ledger import Checkpoint, Ledger, RpcError
 from daas.relay.chainevents import ChainEvents, Origin
 from daas.relay.facts import Facts
-from daas.relay.fullnode import Checkpoint, FullNodes
 from daas.relay.metrics import RelayMetrics
 from daas.relay.outbox import Cursor, Outbox
 
@@ -23,6 +24,8 @@ log = logs.get_logger(__name__)
 
 #: How long nothing is announced before the node is asked anyway.
 POLL_S: Final = 0.5
+#: Announced checkpoints that are kept until it is their turn; what lies further ahead is read by number.
+AHEAD_MAX: Final = 64
 _BACKOFF_S: Final = (0.1, 5.0)
 
 
@@ -30,7 +33,7 @@ class Follower:
     """The relay's place on the ledger.
 
     Args:
-        nodes: where checkpoints come from.
+        ledger: where checkpoints come from.
         outbox: keeps the cursor.
         events: what an event means.
         facts: publishes.
@@ -39,7 +42,7 @@ class Follower:
 
     def __init__(
         self,
-        nodes: FullNodes,
+        ledger: Ledger,
         outbox: Outbox,
         events: ChainEvents,
         facts: Facts,
@@ -47,12 +50,14 @@ class Follower:
         *,
         first: int = 0,
     ) -> None:
-        self._nodes = nodes
+        self._ledger = ledger
         self._outbox = outbox
         self._events = events
         self._facts = facts
         self._metrics = metrics
         self._wake = asyncio.Event()
+        self._announced: dict[int, Checkpoint] = {}
+        self._newest = -1
         self._next = first
         self._digest: str | None = None
         self._on_progress: list[Callable[[], None]] = []
@@ -76,7 +81,7 @@ class Follower:
         if cursor is not None:
             self._next, self._digest = cursor.checkpoint + 1, cursor.digest
         await self._facts.read_back(self._outbox.positions())
-        latest = await self._nodes.latest()
+        latest = await self._ledger.latest_checkpoint()
         while self._next <= latest:
             if not await self._advance():
                 raise Unavailable(f"no node shows checkpoint {self._next} of {latest}", reason="ledger-lags")
@@ -91,16 +96,22 @@ class Follower:
             group.create_task(self._follow())
 
     async def _listen(self) -> None:
-        """Wakes the reading up when a node announces something; a cut stream is simply opened again."""
+        """Takes what a node announces; a cut stream is simply opened again."""
         while True:
             try:
-                async for _sequence in self._nodes.announcements():
-                    self._wake.set()
-            except RpcError as error:
+                async with contextlib.aclosing(self._ledger.subscribe_checkpoints()) as stream:
+                    async for checkpoint in stream:
+                        self._announce(checkpoint)
+            except (RpcError, DecodeError) as error:
                 self._metrics.node_trouble.labels(error.reason).inc()
                 log.debug("announcements ended", reason=error.reason)
-            self._wake.set()
             await asyncio.sleep(_BACKOFF_S[0] * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+
+    def _announce(self, checkpoint: Checkpoint) -> None:
+        self._newest = max(self._newest, checkpoint.sequence)
+        if self._next <= checkpoint.sequence < self._next + AHEAD_MAX:
+            self._announced[checkpoint.sequence] = checkpoint
+        self._wake.set()
 
     async def _follow(self) -> None:
         await self._patiently(self._catch_up)
@@ -109,9 +120,14 @@ class Follower:
                 async with asyncio.timeout(POLL_S):
                     await self._wake.wait()
             except TimeoutError:
-                pass
+                await self._patiently(self._catch_up)
+                continue
             self._wake.clear()
-            await self._patiently(self._catch_up)
+            await self._patiently(self._catch_up_with_announced)
+
+    async def _catch_up_with_announced(self) -> None:
+        while self._next <= self._newest and await self._advance():
+            pass
 
     async def _catch_up(self) -> None:
         while await self._advance():
@@ -133,7 +149,7 @@ class Follower:
 
     async def _advance(self) -> bool:
         """Turns the next checkpoint into facts; False where there is none yet."""
-        checkpoint = await self._nodes.checkpoint(self._next)
+        checkpoint = self._announced.pop(self._next, None) or await self._ledger.checkpoint(self._next)
         if checkpoint is None:
             return False
         self._check(checkpoint)
@@ -143,6 +159,7 @@ class Follower:
                 await self._events.take(event, origin)
         self._outbox.advance(Cursor(checkpoint.sequence, checkpoint.digest), self._facts.positions)
         self._next, self._digest = checkpoint.sequence + 1, checkpoint.digest
+        self._announced.pop(checkpoint.sequence, None)
         self._metrics.checkpoint.set(checkpoint.sequence)
         for call in self._on_progress:
             call()

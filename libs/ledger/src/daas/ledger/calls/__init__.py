@@ -2,6 +2,7 @@
 
 from daas.ledger.calls import governance, nodes, policy, stake
 from daas.ledger.calls.common import Pcrs, migrate
+from daas.ledger.calls.package import current_version, send_funds, upgrade
 from daas.ledger.calls.registry import (
     allow_measurement,
     anchor,
@@ -24,6 +25,7 @@ __all__ = [
     "allow_measurement",
     "anchor",
     "create_registry",
+    "current_version",
     "governance",
     "hand_over",
     "load_document",
@@ -36,8 +38,10 @@ __all__ = [
     "retire",
     "retire_measurement",
     "revoke",
+    "send_funds",
     "set_limits",
     "set_policy",
     "stake",
+    "upgrade",
     "verify_inclusion",
 ]
