@@ -34,13 +34,14 @@ from daas.placement.log import (
     ResyncStarted,
     ServiceDeleted,
     ServiceUpserted,
+    StakeChanged,
     StorageClassDeleted,
     StorageClassUpserted,
     TenantDeleted,
     TenantUpserted,
 )
 from daas.placement.model import Node, Pod
-from daas.placement.objects import MAX_OBJECTS, ObjectKey, ObjectRecord
+from daas.placement.objects import MAX_OBJECTS, MAX_STAKES, STAKE, ObjectKey, ObjectRecord
 from daas.placement.records import PENDING, NodeRecord, PodRecord, PodState
 from daas.placement.resources import allocatable, demand, is_terminal
 from daas.placement.state import ClusterState
@@ -110,6 +111,8 @@ def fold(state: ClusterState, event: Event, now_ms: int) -> None:
             | BudgetDeleted()
         ):
             state.remove_object(object_key(event))
+        case StakeChanged():
+            _stake_changed(state, event)
         case _:
             _object_upserted(state, event)
 
@@ -148,6 +151,8 @@ def object_key(event: ObjectEvent) -> ObjectKey:
             return "PodGroup", event.namespace, event.name
         case TenantUpserted() | TenantDeleted():
             return "Tenant", "", event.namespace
+        case StakeChanged():
+            return STAKE, "", event.account
 
 
 def _object_upserted(state: ClusterState, event: ObjectEvent) -> None:
@@ -160,6 +165,18 @@ def _object_upserted(state: ClusterState, event: ObjectEvent) -> None:
     if len(record.encoded) > MAX_OBJECT_BYTES:
         raise EventError(f"an object has at most {MAX_OBJECT_BYTES} bytes", reason="object-too-large")
     state.put_object(record)
+
+
+def _stake_changed(state: ClusterState, event: StakeChanged) -> None:
+    """Keeps what is newer; where there are too many accounts, those with the least bonded are forgotten first."""
+    known = state.objects.get(object_key(event))
+    if known is not None and (event.checkpoint, event.event_index) <= (known.value.checkpoint, known.value.event_index):
+        return
+    _object_upserted(state, event)
+    if known is None:
+        stakes = [(r.value.bonded_mist, r.value.checkpoint, key) for key, r in state.objects.items() if key[0] == STAKE]
+        if len(stakes) > MAX_STAKES:
+            state.remove_object(min(stakes)[2])
 
 
 def _encode(value: Node | Pod) -> bytes:
@@ -322,6 +339,6 @@ def _resync_finished(state: ClusterState, event: ResyncFinished) -> None:
         state.remove_node(node)
     for pod in [pod for pod in state.pods.values() if pod.epoch != state.epoch]:
         state.remove_pod(pod)
-    for key in [key for key, record in state.objects.items() if record.epoch != state.epoch]:
+    for key in [key for key, record in state.objects.items() if record.epoch != state.epoch and key[0] != STAKE]:
         state.remove_object(key)
     state.helped = True

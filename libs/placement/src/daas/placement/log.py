@@ -125,17 +125,42 @@ class ControllerDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="controll
     name: Name
 
 
-class TenantUpserted(msgspec.Struct, frozen=True, kw_only=True, tag="tenant_upserted"):
-    """A namespace's stake, which its share of the cluster is weighed by. Whole units, not the ledger's smallest."""
+class TenantUpserted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="tenant_upserted"):
+    """A namespace's stake, which its share of the cluster is weighed by. Whole units, not the ledger's smallest.
+
+    Attributes:
+        account: the Sui address that stands for the namespace; its stake, as `stake_changed` tells it, then counts
+            instead of `stake`, in equal parts where it stands for several namespaces.
+    """
 
     namespace: Name
     stake: U64
+    account: Name = ""
 
 
 class TenantDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="tenant_deleted"):
     """A namespace has no stake any more; it keeps the floor."""
 
     namespace: Name
+
+
+class StakeChanged(msgspec.Struct, frozen=True, kw_only=True, tag="stake_changed"):
+    """What an account has at stake on the ledger after a change: absolute, in the ledger's order, from the relay.
+
+    Attributes:
+        account: the Sui address.
+        bonded_mist, unbonding_mist: what counts, and what is on its way out.
+        checkpoint, event_index: where the ledger says so, the event's number in its checkpoint; what is not newer than
+            the last one of the account changes nothing.
+        timestamp_ms: time of the checkpoint; not interpreted.
+    """
+
+    account: Name
+    bonded_mist: U64
+    unbonding_mist: U64
+    checkpoint: U64
+    event_index: U64
+    timestamp_ms: Timestamp
 
 
 class PodGroupUpserted(msgspec.Struct, frozen=True, kw_only=True, tag="pod_group_upserted"):
@@ -232,6 +257,7 @@ ObjectEvent = (
     | ControllerDeleted
     | TenantUpserted
     | TenantDeleted
+    | StakeChanged
     | PodGroupUpserted
     | PodGroupDeleted
     | PersistentVolumeClaimUpserted

@@ -12,6 +12,12 @@ from daas.common import bcs, merkle
 #: All kinds together; the larger clusters have a few thousand services and controllers.
 MAX_OBJECTS = 100_000
 
+#: Accounts whose stake is kept. Anybody can open one for the price of a transaction: they must not crowd the rest out.
+MAX_STAKES = 10_000
+#: The kind of what the ledger says of an account: no full list of the API server names it.
+STAKE = "Stake"
+MIST_PER_SUI = 1_000_000_000
+
 #: (kind, namespace, name); cluster-wide objects have the namespace "".
 ObjectKey = tuple[str, str, str]
 

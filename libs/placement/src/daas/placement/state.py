@@ -4,6 +4,8 @@ Every change goes through one of the public methods, keeps capacity and queue in
 state root and which nodes of the engine have to be looked at again.
 """
 
+from collections import Counter
+
 from daas.common import bcs, merkle
 from daas.placement.claims import STORAGE_KINDS, SURROUNDING_KINDS, Claims
 from daas.placement.commitment import (
@@ -17,7 +19,7 @@ from daas.placement.commitment import (
     state_root,
 )
 from daas.placement.neighbours import Neighbours
-from daas.placement.objects import ObjectKey, ObjectRecord, leaf_name
+from daas.placement.objects import MIST_PER_SUI, STAKE, ObjectKey, ObjectRecord, leaf_name
 from daas.placement.podclass import PodClasses
 from daas.placement.policy import Policy
 from daas.placement.profile import Profile, Profiles
@@ -417,8 +419,18 @@ class ClusterState:
     def stakes(self) -> dict[str, int]:
         """Namespace to stake, of the tenants that have one."""
         if self._stakes is None:
-            self._stakes = {key[2]: r.value.stake for key, r in sorted(self.objects.items()) if key[0] == "Tenant"}
+            tenants = {key[2]: r.value for key, r in sorted(self.objects.items()) if key[0] == "Tenant"}
+            spread = Counter(tenant.account for tenant in tenants.values())
+            self._stakes = {
+                namespace: self._bonded(tenant.account) // spread[tenant.account] if tenant.account else tenant.stake
+                for namespace, tenant in tenants.items()
+            }
         return self._stakes
+
+    def _bonded(self, account: str) -> int:
+        """What an account has bonded, in whole SUI."""
+        record = self.objects.get((STAKE, "", account))
+        return record.value.bonded_mist // MIST_PER_SUI if record is not None else 0
 
     # --- deletions, time
 
