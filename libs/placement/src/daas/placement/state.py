@@ -412,7 +412,7 @@ class ClusterState:
             self.claims.put(before, after)
         elif kind in SURROUNDING_KINDS:
             self.neighbours.forget_surroundings()
-        elif kind == "Tenant":
+        elif kind in {"Tenant", STAKE}:
             self._stakes = None
         self.helped = True
 
