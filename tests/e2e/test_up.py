@@ -68,7 +68,7 @@ def test_up_serves_its_commands_and_continues_its_chain_after_a_restart(tmp_path
         asyncio.run(place(Path(context["kubeconfig"]), "before", with_nodes=True))
         status = daas(environment, "status")
         assert status.returncode == 0, status.stdout + status.stderr
-        for word in ("gateway", "enclave", "relay", "storage", "simulated", context["registry"]):
+        for word in ("gateway", "enclave", "relay", "storage", "server-3 answers", "simulated", context["registry"]):
             assert word in status.stdout
         assert json.loads(daas(environment, "status", "-o", "json").stdout)["simulated"] is True
         applied = daas(environment, "bus", "apply")
@@ -82,6 +82,9 @@ def test_up_serves_its_commands_and_continues_its_chain_after_a_restart(tmp_path
     with up(state) as environment:
         again = json.loads((state / "context.json").read_text())
         assert (again["registry"], again["chain"]) == (context["registry"], context["chain"])
+        assert again["seal_policies"] == context["seal_policies"]
+        public = [[each["public_key"] for each in c["key_servers"]["servers"]] for c in (context, again)]
+        assert public[0] == public[1]
         asyncio.run(place(Path(again["kubeconfig"]), "after", with_nodes=False))
         verified = daas(environment, "verify", "all")
         assert verified.returncode == 0, verified.stdout + verified.stderr

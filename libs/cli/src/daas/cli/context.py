@@ -16,12 +16,13 @@ from daas.attestation import AWS_ROOT_SHA256
 from daas.common.errors import ConfigurationError
 from daas.common.messages import Digest, Name, ObjectId
 from daas.placement import Policy
+from daas.secrets import KeyServers
 
 VARIABLE: Final = "DAAS_CONTEXT"
 DEFAULT_PATH: Final = Path(".daas/context.json")
 _PREFIX: Final = f"{VARIABLE}_"
 _LISTS: Final = frozenset({"etcd_endpoints", "walrus_aggregators"})
-_OBJECTS: Final = frozenset({"allowed_pcrs", "services", "policy"})
+_OBJECTS: Final = frozenset({"allowed_pcrs", "services", "policy", "key_servers", "seal_policies"})
 
 Pcr = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{96}$", description="48 bytes, lower-case hex")]
 
@@ -47,6 +48,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         policy: fields of the scheduling policy that differ from the default.
         kubeconfig: of its API server.
         walrus_aggregators: where what storage keeps in Walrus is read; empty where nothing is.
+        key_servers: Seal key servers and their threshold, pinned; without them nothing is sealed or opened.
+        seal_policies: Seal policies by the name that Secrets are labelled with, pinned.
         services: base URLs of the services' HTTP endpoints, by name.
     """
 
@@ -63,6 +66,8 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     policy: Policy = msgspec.field(default_factory=Policy)
     kubeconfig: str | None = None
     walrus_aggregators: Annotated[tuple[str, ...], msgspec.Meta(max_length=16)] = ()
+    key_servers: KeyServers | None = None
+    seal_policies: dict[str, ObjectId] = {}
     services: dict[str, str] = {}
 
     def __post_init__(self) -> None:

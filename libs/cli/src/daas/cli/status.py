@@ -11,6 +11,7 @@ from rich.table import Table
 from daas.cli.context import Context, load_context
 from daas.cli.terminal import console, simulated_mark
 from daas.common.errors import DaasError
+from daas.seal import ClientSettings, KeyServer, SealClient
 from daas.walrus import Limits, WalrusClient
 
 TIMEOUT = aiohttp.ClientTimeout(total=3)
@@ -40,12 +41,28 @@ async def _walrus(context: Context) -> dict[str, Any] | None:
     return {"ready": True, "aggregators": context.walrus_aggregators}
 
 
+async def _key_servers(context: Context) -> list[dict[str, Any]]:
+    """Whether each pinned key server answers, and proves that it has the key it is pinned with."""
+    if context.key_servers is None:
+        return []
+
+    async def ask(server: KeyServer) -> dict[str, Any]:
+        try:
+            async with SealClient([server], settings=ClientSettings(timeout_ms=3_000)) as client:
+                await client.verify_servers()
+        except DaasError as error:
+            return {"name": server.label, "url": server.url, "ready": False, "error": error.message}
+        return {"name": server.label, "url": server.url, "ready": True}
+
+    return list(await asyncio.gather(*map(ask, context.key_servers.known())))
+
+
 async def collect(context: Context) -> dict[str, Any]:
     """Everything that the screen shows, as plain data."""
     async with aiohttp.ClientSession(timeout=TIMEOUT) as session:
         names = sorted(context.services)
         answers = await asyncio.gather(*(_ask(session, context.services[name]) for name in names))
-    walrus = await _walrus(context)
+    walrus, key_servers = await asyncio.gather(_walrus(context), _key_servers(context))
     return {
         "cluster": context.cluster,
         "simulated": context.simulated,
@@ -53,6 +70,7 @@ async def collect(context: Context) -> dict[str, Any]:
         "chain": context.chain,
         "ledger": context.ledger_url,
         "walrus": walrus,
+        "key_servers": key_servers,
         "services": dict(zip(names, answers, strict=True)),
     }
 
@@ -75,6 +93,12 @@ def status(output: Annotated[str, typer.Option("--output", "-o", help="table or 
             answers = "answers" if walrus["ready"] else f"[red]does not answer[/]: {walrus['error']}"
             mark = " [black on yellow]simulated[/]" if context.simulated else ""
             console.print("walrus", *context.walrus_aggregators, f"{answers}{mark}", soft_wrap=True)
+        if context.key_servers is not None:
+            answers = ", ".join(
+                f"{each['name']} " + ("answers" if each["ready"] else f"[red]does not answer[/]: {each['error']}")
+                for each in found["key_servers"]
+            )
+            console.print(f"key servers, {context.key_servers.threshold} of which open: {answers}", soft_wrap=True)
         console.print("enclave:", simulated_mark(simulated=context.simulated))
     if not all(answer["ready"] for answer in found["services"].values()):
         raise typer.Exit(1)

@@ -25,7 +25,7 @@ from daas.common.subjects import Service, prefix
 
 ENV_PREFIX: Final = "DAAS_"
 _COMMON_NAMESPACES: Final = ("NATS", "HTTP", "LOG")
-_FOREIGN_NAMESPACES: Final = ("DEV", "TEST", "KMS")
+_FOREIGN_NAMESPACES: Final = ("DEV", "TEST", "KMS", "KEY_SERVER")
 #: Above this similarity (0..1) an unknown name is taken for a slip of the pen: NATS_ULR and NATS_URL are at 0.92.
 _TYPO_CUTOFF: Final = 0.85
 

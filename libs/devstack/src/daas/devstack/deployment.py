@@ -6,10 +6,12 @@ import aiohttp
 import msgspec
 
 from daas.common.errors import Conflict, Unavailable
-from daas.ledger import Ledger, Signer
+from daas.ledger import Ledger, Rules, Signer
 
 #: Enough for years of a development ledger; a transaction costs about 0.002 SUI.
 FAUCET_MIST = 1_000 * 10**9
+#: What a reader must have at stake under the policy `default`.
+READER_STAKE_MIST = 10 * 10**9
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +20,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     chain: str
     package: str
     registry: str
+    #: The Seal policy `default`, which asks readers for some stake; empty where none has been made.
+    seal_policy: str = ""
 
 
 def operator_key(path: Path) -> Signer:
@@ -43,21 +47,32 @@ async def deploy(
         Unavailable: `faucet`.
     """
     if (deployment := _read(path)) is not None:
-        async with await Ledger.connect(ledger_url) as ledger:
+        async with await Ledger.connect(ledger_url, signer, package=deployment.package) as ledger:
             chain = (await ledger.chain_digest()).hex()
-        if chain != deployment.chain:
-            raise Conflict(
-                f"{path} is about chain {deployment.chain}, {ledger_url} is chain {chain}: remove the old state first",
-                reason="other-chain",
-            )
-        return deployment
+            if chain != deployment.chain:
+                raise Conflict(
+                    f"{path} is about chain {deployment.chain}, {ledger_url} is chain {chain}: "
+                    "remove the old state first",
+                    reason="other-chain",
+                )
+            return await _with_policy(path, deployment, ledger)
     await _fund(faucet, signer.address)
     async with await Ledger.connect(ledger_url, signer) as ledger:
         publication = await ledger.publish()
         registry = await ledger.create_registry(simulated=True, policy=policy, pcrs=pcrs)
-    deployment = Deployment(chain=registry.chain.hex(), package=publication.package, registry=registry.address)
-    _write(path, deployment)
-    return deployment
+        deployment = Deployment(chain=registry.chain.hex(), package=publication.package, registry=registry.address)
+        _write(path, deployment)
+        return await _with_policy(path, deployment, ledger)
+
+
+async def _with_policy(path: Path, deployment: Deployment, ledger: Ledger) -> Deployment:
+    """Makes the Seal policy `default`, unless there is one."""
+    if deployment.seal_policy:
+        return deployment
+    policy = await ledger.policies.create(deployment.registry, Rules(required_stake_mist=READER_STAKE_MIST))
+    complete = msgspec.structs.replace(deployment, seal_policy=policy.address)
+    _write(path, complete)
+    return complete
 
 
 def _read(path: Path) -> Deployment | None:

@@ -21,7 +21,11 @@ from daas.devstack.nats import NatsServer
 from daas.devstack.process import Process
 
 #: Modules of the services, by the name they go by on screen.
-SERVICES = ("relay", "enclave", "storage", "gateway")
+SEAL_KEEPER = "sealkeeper"
+SERVICES = ("relay", "enclave", "storage", "gateway", SEAL_KEEPER)
+#: Seal key servers in one process, to save memory: two of the three open what is sealed.
+KEY_SERVERS = 3
+KEY_SERVER_THRESHOLD = 2
 READY_TIMEOUT_S = 60.0
 #: A restarted enclave boots with fresh registers, as it does on hardware.
 NSM_ARGUMENTS = ("--enclave-per-connection",)
@@ -91,8 +95,13 @@ class Stack:
             self._security_modules(),
         )
         await asyncio.gather(self._declare_bus(), self._deploy())
-        await asyncio.gather(*(self.start_service(name) for name in self.service_names))
+        await asyncio.gather(self._sealing(), *(self.start_service(n) for n in self.service_names if n != SEAL_KEEPER))
         self.write_context()
+
+    async def _sealing(self) -> None:
+        """The keeper reads who the key servers are."""
+        await self.start_key_servers()
+        await self.start_service(SEAL_KEEPER)
 
     async def _security_modules(self) -> None:
         """One software NSM for each enclave, under one root, which the first of them makes."""
@@ -133,6 +142,49 @@ class Stack:
         port = str(before.ready["url"]).rpartition(":")[2] if before is not None and before.ready else "0"
         await self._server("walrus", "--state", self.state_dir / "walrus", "--port", port)
 
+    async def start_key_servers(self) -> None:
+        """Starts the Seal key servers, or starts them again on their old ports after they were killed."""
+        before = self.processes.get("key-servers")
+        port = str(before.ready["http"]).rpartition(":")[2] if before is not None and before.ready else "0"
+        deployment = self._deployed()
+        files = [self.state_dir / "key-servers" / f"server-{n + 1}.json" for n in range(KEY_SERVERS)]
+        process = self.processes["key-servers"] = Process(
+            "key-servers",
+            ["python", "-m", "daas.sealkeeper.keyserver"],
+            log_path=self.state_dir / "logs" / "key-servers.log",
+            env={
+                "DAAS_KEY_SERVER_LEDGER_URL": self.ready("ledger", "url"),
+                "DAAS_KEY_SERVER_PACKAGE": deployment.package,
+                "DAAS_KEY_SERVER_REGISTRY": deployment.registry,
+                "DAAS_KEY_SERVER_KEY_FILES": ",".join(map(str, files)),
+                "DAAS_KEY_SERVER_MAKE_KEYS": "true",
+                "DAAS_KEY_SERVER_SIMULATED": "true",
+                "DAAS_KEY_SERVER_PORT": port,
+            },
+            ready_timeout_s=READY_TIMEOUT_S,
+        )
+        await process.start()
+        self.key_servers_path.write_text(json.dumps(self.key_servers(), indent=2) + "\n", encoding="utf-8")
+        self._progress("key-servers", f"{KEY_SERVER_THRESHOLD} of {KEY_SERVERS} at {self.ready('key-servers', 'http')}")
+
+    @property
+    def key_servers_path(self) -> Path:
+        """The key servers as an administrator pins them."""
+        return self.state_dir / "key-servers.json"
+
+    def key_servers(self) -> dict[str, Any]:
+        """The content of that file: threshold, and of each server object id, address and public key."""
+        servers = [
+            {
+                "object_id": each["object_id"],
+                "url": each["url"],
+                "public_key": each["public_key"],
+                "name": f"server-{n}",
+            }
+            for n, each in enumerate(self.ready("key-servers", "servers"), start=1)
+        ]
+        return {"threshold": KEY_SERVER_THRESHOLD, "servers": servers}
+
     async def _named(self, name: str, started: Awaitable[None], where: Callable[[], str]) -> None:
         await started
         self._progress(name, where())
@@ -167,9 +219,7 @@ class Stack:
 
     def service_environment(self, name: str) -> dict[str, str]:
         """The settings of one service, as an operator would write them down."""
-        deployment = self.deployment
-        if deployment is None:
-            raise Unavailable("the registry is not deployed yet", reason="not-deployed")
+        deployment = self._deployed()
         common = {
             "DAAS_NATS_URL": self.nats.url,
             "DAAS_CLUSTER": self.cluster,
@@ -185,6 +235,15 @@ class Stack:
             },
             "storage": {"DAAS_STORAGE_ETCD_ENDPOINTS": self.etcd.endpoint},
             "gateway": {"DAAS_GATEWAY_KUBECONFIG": self.ready("apiserver", "kubeconfig")},
+            SEAL_KEEPER: {
+                "DAAS_SEAL_KEEPER_NSM": self.ready("nsm", "socket"),
+                "DAAS_SEAL_KEEPER_LEDGER_URL": self.ready("ledger", "url"),
+                "DAAS_SEAL_KEEPER_PACKAGE": deployment.package,
+                "DAAS_SEAL_KEEPER_REGISTRY": deployment.registry,
+                "DAAS_SEAL_KEEPER_KEY_SERVERS": str(self.key_servers_path),
+                "DAAS_SEAL_KEEPER_POLICIES": json.dumps({"default": deployment.seal_policy}),
+                "DAAS_SEAL_KEEPER_KUBECONFIG": self.ready("apiserver", "kubeconfig"),
+            },
         }
         if name.startswith("enclave"):
             nsm = name.replace("enclave", "nsm")
@@ -212,21 +271,27 @@ class Stack:
         """SIGKILL to one process."""
         await self.processes[name].kill()
 
-    def context(self) -> dict[str, Any]:
-        """What the command line needs to find this stack."""
+    def _deployed(self) -> Deployment:
         if self.deployment is None:
             raise Unavailable("the registry is not deployed yet", reason="not-deployed")
+        return self.deployment
+
+    def context(self) -> dict[str, Any]:
+        """What the command line needs to find this stack."""
+        deployment = self._deployed()
         return {
             "cluster": self.cluster,
             "nats_url": self.nats.url,
             "etcd_endpoints": [self.etcd.endpoint],
             "ledger_url": self.ready("ledger", "url"),
-            "package": self.deployment.package,
-            "registry": self.deployment.registry,
-            "chain": self.deployment.chain,
+            "package": deployment.package,
+            "registry": deployment.registry,
+            "chain": deployment.chain,
             "attestation_root": self.ready("nsm", "root_sha256"),
             "allowed_pcrs": self.ready("nsm", "pcrs"),
             "kubeconfig": self.ready("apiserver", "kubeconfig"),
+            "key_servers": self.key_servers(),
+            "seal_policies": {"default": deployment.seal_policy},
             "walrus_aggregators": [self.ready("walrus", "url")],
             "services": {name: self.ready(name, "http") for name in self.service_names},
             "simulated": True,
