@@ -153,9 +153,9 @@ def decide_rate(cluster: Cluster, order: list[dict[str, Any]], warm: int) -> flo
     for made in order:
         if id(made) not in wishes:
             pod = cluster.pod(made).pod
-            profile = state.profiles.of(pod)
+            profile = state.kinds.profiles.of(pod)
             coupling = state.neighbours.coupling(profile, state.objects, 1)
-            wishes[id(made)] = Wish(state.classes.of(pod, demand(pod)), profile, coupling)
+            wishes[id(made)] = Wish(state.kinds.classes.of(pod, demand(pod)), profile, coupling)
     queue = [wishes[id(made)] for made in order]
     engine.begin(7)
     for wish in queue[:warm]:

@@ -16,8 +16,8 @@ from daas.placement.commitment import (
     state_root,
 )
 from daas.placement.fairness import verify_fairness
-from daas.placement.fold import GANG_LABEL
 from daas.placement.integrity import verify_feasibility
+from daas.placement.kinds import GANG_LABEL
 from daas.placement.log import (
     BindFailed,
     ControllerDeleted,

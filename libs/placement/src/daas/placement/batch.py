@@ -32,13 +32,14 @@ class Leaf(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_bcs(self) -> bytes:
         """The bytes under the leaf hash."""
+        string = bcs.string
         return b"".join(
             (
-                bcs.string(self.pod_uid),
-                bcs.string(self.namespace),
-                bcs.string(self.name),
-                bcs.string(self.resource_version),
-                bcs.option(bcs.string, self.node),
+                string(self.pod_uid),
+                string(self.namespace),
+                string(self.name),
+                string(self.resource_version),
+                b"\x00" if self.node is None else b"\x01" + string(self.node),
                 bcs.u64(self.score),
                 bcs.u64(self.reasons),
             )

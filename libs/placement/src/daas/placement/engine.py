@@ -21,6 +21,7 @@ from daas.placement.policy import Policy
 from daas.placement.profile import Profile
 from daas.placement.reasons import NONE, Reason
 from daas.placement.resources import CPU, EPHEMERAL_STORAGE, MEMORY
+from daas.placement.runs import LEAST, can_run, run
 from daas.placement.selection import STATIC_REASONS
 from daas.placement.state import ClusterState
 from daas.placement.table import PODS_COLUMN, Ints, Mask, NodeTable
@@ -100,12 +101,29 @@ class Engine:
             best, slot = self._best(view)
         if best < 0:
             return None
-        demand = wish.pod_class.demand
-        self.table.take(slot, view.rows, demand.score_cpu_milli, demand.score_memory_bytes)
+        self.table.take(slot, view.takes, view.extras)
         self.columns.count(wish.profile, slot, 1)
         name = self.table.names[slot]
         assert name is not None
         return name, best >> TIE_BITS
+
+    def choose_many(self, wish: Wish, count: int) -> list[tuple[str, int]]:
+        """`choose` for `count` pods in a row; fewer answers where no node will do any more."""
+        if count >= LEAST:
+            view = self._view(wish)
+            if can_run(view):
+                chosen = run(view, self._keys, self.table, count)
+                for slot, _ in chosen:
+                    self.columns.count(wish.profile, slot, 1)
+                names = self.table.names
+                return [(names[slot] or "", score) for slot, score in chosen]
+        found: list[tuple[str, int]] = []
+        while len(found) < count:
+            choice = self.choose(wish)
+            if choice is None:
+                break
+            found.append(choice)
+        return found
 
     def _best_of_some(self, view: View, closed: Collection[str], promised: str, within: Mask | None) -> tuple[int, int]:
         key, slot_of = self._final(view, within).copy(), self.table.slot_of
@@ -127,9 +145,8 @@ class Engine:
 
     def take_back(self, wish: Wish, node: str) -> None:
         """Undoes a choice."""
-        slot, demand = self.table.slot_of[node], wish.pod_class.demand
-        rows = tuple((self.table.columns[name], -amount) for name, amount in demand.requests)
-        self.table.take(slot, rows, -demand.score_cpu_milli, -demand.score_memory_bytes, pods=-1)
+        slot, view = self.table.slot_of[node], self._view(wish)
+        self.table.take(slot, view.takes, view.extras, -1)
         self.columns.count(wish.profile, slot, -1)
 
     def any_feasible(self, wish: Wish, within: Mask | None = None) -> bool:
@@ -248,10 +265,10 @@ class Engine:
             if forbid.topology_key is None:
                 nodes &= count(forbid.reason, nodes & (domains.totals[domains.ids] > 0))
         fitting = nodes.copy()
-        fitting &= count(Reason.TOO_MANY_PODS, nodes & (table.free[PODS_COLUMN] < 1))
+        fitting &= count(Reason.TOO_MANY_PODS, nodes & (table.free(PODS_COLUMN) < 1))
         for name, amount in view.pod_class.demand.requests:
             row = table.columns.get(name)
-            short = nodes if row is None else nodes & (table.free[row] < amount)
+            short = nodes if row is None else nodes & (table.free(row) < amount)
             fitting &= count(_SHORT.get(name, Reason.INSUFFICIENT_EXTENDED_RESOURCE), short)
         nodes = fitting
         for reason, bar in bars:

@@ -79,7 +79,7 @@ class FairnessCertificate(msgspec.Struct, frozen=True, kw_only=True):
 class Counter:
     """A tenant's holdings as the order counts them: what it was served in this batch counts, placed or not."""
 
-    __slots__ = ("_capacity", "_weight", "key", "served", "tenant", "used")
+    __slots__ = ("_capacity", "_key", "_weight", "served", "tenant", "used")
 
     def __init__(self, tenant: TenantShare, capacity: Amounts) -> None:
         self.tenant = tenant
@@ -87,11 +87,14 @@ class Counter:
         self.served = 0
         self._capacity = capacity
         self._weight = tenant.weight
-        self.key = 0
-        self._weigh()
+        self._key: int | None = None
 
-    def _weigh(self) -> None:
-        self.key = dominant_share(self.used, self._capacity) // self._weight
+    @property
+    def key(self) -> int:
+        """The share by weight."""
+        if self._key is None:
+            self._key = dominant_share(self.used, self._capacity) // self._weight
+        return self._key
 
     def serve(self, requests: Iterable[tuple[str, int]]) -> None:
         """Counts one pod."""
@@ -99,7 +102,7 @@ class Counter:
             self.used[name] = self.used.get(name, 0) + amount
         self.used[PODS] = self.used.get(PODS, 0) + 1
         self.served += 1
-        self._weigh()
+        self._key = None
 
 
 class Order:
@@ -123,7 +126,7 @@ class Order:
         counter.serve(requests)
         if counter.served == counter.tenant.due:
             heappop(self._heap)
-        else:
+        elif len(self._heap) > 1:
             heapreplace(self._heap, (counter.key, mark, counter))
 
 

@@ -7,6 +7,7 @@ import msgspec
 from daas.common import merkle
 from daas.placement import model
 from daas.placement.errors import EventError
+from daas.placement.kinds import PodKind, PodVersion
 from daas.placement.log import (
     BindFailed,
     BudgetDeleted,
@@ -40,12 +41,12 @@ from daas.placement.log import (
     TenantDeleted,
     TenantUpserted,
 )
-from daas.placement.model import Node, Pod
+from daas.placement.model import Node
 from daas.placement.objects import MAX_OBJECTS, MAX_STAKES, STAKE, ObjectKey, ObjectRecord
 from daas.placement.records import PENDING, NodeRecord, PodRecord, PodState
-from daas.placement.resources import allocatable, demand, is_terminal
+from daas.placement.resources import allocatable
 from daas.placement.state import ClusterState
-from daas.placement.volumes import claims_of
+from daas.placement.volumes import claims_in
 
 #: Twice the largest cluster the engine is measured with.
 MAX_NODES = 30_000
@@ -54,9 +55,6 @@ MAX_PODS = 300_000
 MAX_RESOURCES = 256
 #: A trimmed object past this is not a pod or node that anybody runs.
 MAX_OBJECT_BYTES = 256 * 1024
-
-#: How pods name their group where the API has no field for it: the label of the scheduler-plugins project.
-GANG_LABEL = "scheduling.x-k8s.io/pod-group"
 
 _VERSION = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 
@@ -72,19 +70,21 @@ def parse_version(text: str, field: str) -> int:
     return int(text)
 
 
-def fold(state: ClusterState, event: Event, now_ms: int) -> None:
-    """Folds one event.
+def fold(state: ClusterState, event: Event | PodVersion, now_ms: int) -> None:
+    """Folds one event, as `PodKinds.read` gives it.
 
     Raises:
         EventError, QuantityError: the event is refused and the state is as before.
     """
     match event:
+        case PodVersion():
+            _pod_upserted(state, event)
+        case PodUpserted():
+            _pod_upserted(state, state.kinds.version(event.pod))
         case NodeUpserted():
             _node_upserted(state, event.node)
         case NodeDeleted():
             _node_deleted(state, event)
-        case PodUpserted():
-            _pod_upserted(state, event.pod)
         case PodDeleted():
             state.bury(event.uid)
             if event.uid in state.pods:
@@ -179,14 +179,11 @@ def _stake_changed(state: ClusterState, event: StakeChanged) -> None:
             state.remove_object(min(stakes)[2])
 
 
-def _encode(value: Node | Pod) -> bytes:
-    meta = msgspec.structs.replace(value.metadata, resource_version="0")
-    encoded = model.encode(msgspec.structs.replace(value, metadata=meta))
+def _check_size(encoded: bytes) -> None:
     if len(encoded) > MAX_OBJECT_BYTES:
         raise EventError(
             f"a trimmed object has at most {MAX_OBJECT_BYTES} bytes, not {len(encoded)}", reason="object-too-large"
         )
-    return encoded
 
 
 def node_record(node: Node, version: int) -> NodeRecord:
@@ -195,7 +192,9 @@ def node_record(node: Node, version: int) -> NodeRecord:
     Raises:
         EventError, QuantityError: it is too large, or offers what is no quantity.
     """
-    encoded = _encode(node)
+    meta = msgspec.structs.replace(node.metadata, resource_version="0")
+    encoded = model.encode(msgspec.structs.replace(node, metadata=meta))
+    _check_size(encoded)
     return NodeRecord(node, version, encoded, merkle.digest(encoded), dict(allocatable(node)))
 
 
@@ -230,86 +229,71 @@ def _node_deleted(state: ClusterState, event: NodeDeleted) -> None:
         state.remove_node(known)
 
 
-def _pod_upserted(state: ClusterState, pod: Pod) -> None:
-    meta = pod.metadata
-    if not meta.namespace:
+def _pod_upserted(state: ClusterState, seen: PodVersion) -> None:
+    name, namespace, uid = seen.name, seen.namespace, seen.uid
+    if not namespace:
         raise EventError("a pod has a namespace", reason="missing-namespace", field="pod.metadata.namespace")
-    version = parse_version(meta.resource_version, "pod.metadata.resourceVersion")
-    if meta.uid in state.tombstones:
+    version = seen.number
+    if not 0 <= version < 2**63:
+        version = parse_version(seen.version, "pod.metadata.resourceVersion")
+    if uid in state.tombstones:
         return
-    known = state.pods.get(meta.uid)
-    if known is not None and (known.namespace, known.name) != (meta.namespace, meta.name):
-        raise EventError(
-            f"uid {meta.uid} is {known.namespace}/{known.name}, not {meta.namespace}/{meta.name}",
-            reason="uid-taken",
-            field="pod.metadata.uid",
-        )
-    if known is not None and version <= known.version:
-        if known.epoch != state.epoch:
-            state.touch_pod(known)
-        return
-    namesake = state.pod_names.get((meta.namespace, meta.name))
+    known = state.pods.get(uid)
+    if known is not None:
+        if (known.namespace, known.name) != (namespace, name):
+            raise EventError(
+                f"uid {uid} is {known.namespace}/{known.name}, not {namespace}/{name}",
+                reason="uid-taken",
+                field="pod.metadata.uid",
+            )
+        if version <= known.version:
+            if known.epoch != state.epoch:
+                state.touch_pod(known)
+            return
+    namesake = state.pod_names.get((namespace, name))
     if namesake is not None and namesake is not known and version <= namesake.version:
         return
-    encoded = _encode(pod)
-    wanted = demand(pod)
+    _check_size(seen.encoded)
+    kind = seen.kind or state.kinds.of(seen)
     if known is None and namesake is None and len(state.pods) >= MAX_PODS:
         raise EventError(f"{MAX_PODS} pods are known already", reason="too-many-pods")
     if namesake is not None and namesake is not known:
         # the API server gives a name out again only after the old pod is gone: its deletion was missed
         state.bury(namesake.uid)
         state.remove_pod(namesake)
-    record = known or state.add_pod(meta.uid, meta.namespace, meta.name)
-    record.version, record.resource_version = version, meta.resource_version
-    record.encoded, record.digest = encoded, merkle.digest(encoded)
+    record = known or state.add_pod(uid, kind.namespace, name)
+    record.version = version
+    record.see(kind, seen.own, shared_name(state, seen.node), merkle.digest(seen.encoded))
     state.touch_pod(record)
-    state.set_demand(record, wanted)
-    _classify(state, record, pod)
+    state.set_demand(record, kind.demand)
+    _classify(state, record, kind)
 
 
-def nominated_node(pod: Pod) -> str:
-    """The node whose room is kept for a pod that is on none."""
-    gone = is_terminal(pod) or pod.spec.node_name or pod.metadata.deletion_timestamp
-    return "" if gone else pod.status.nominated_node_name
+def shared_name(state: ClusterState, node: str) -> str:
+    """A node's name, as the one string that all pods on it share where it is known."""
+    known = state.nodes.get(node) if node else None
+    return node if known is None else known.name
 
 
-def gang_of(pod: Pod) -> str:
-    """The name of the pod group that is placed whole or not at all, in the pod's namespace; "" without one."""
-    group = pod.spec.scheduling_group
-    if group is not None and group.pod_group_name:
-        return group.pod_group_name
-    return (pod.metadata.labels or {}).get(GANG_LABEL, "")
-
-
-def is_ours(state: ClusterState, pod: Pod) -> bool:
-    """Whether the pod may be decided by us: not ended, not on a node, not being deleted, not gated, and ours."""
-    return not (
-        is_terminal(pod)
-        or pod.spec.node_name
-        or pod.metadata.deletion_timestamp
-        or pod.spec.scheduling_gates
-        or pod.spec.scheduler_name != state.policy.scheduler_name
-    )
-
-
-def _classify(state: ClusterState, record: PodRecord, pod: Pod) -> None:
+def _classify(state: ClusterState, record: PodRecord, kind: PodKind) -> None:
     """Puts a pod where its new version belongs."""
-    if pod.spec.volumes or record.claims:
-        state.set_claims(record, claims_of(pod))
-    state.nominate(record, nominated_node(pod) or (record.plan.node if record.plan is not None else ""))
-    state.join_gang(record, gang_of(pod))
-    if pod.spec.node_name and not is_terminal(pod):
-        state.bind(record, pod.spec.node_name, state.profiles.of(pod))
-        record.priority = pod.spec.priority or 0
+    if kind.volumes or record.claims:
+        state.set_claims(record, claims_in(kind.volumes, record.name))
+    state.nominate(record, kind.nominated or (record.plan.node if record.plan is not None else ""))
+    state.join_gang(record, kind.gang)
+    if kind.placed:
+        assert kind.profile is not None, "a placed pod has a profile"
+        state.bind(record, record.named, kind.profile)
+        record.priority = kind.priority
         return
-    if not is_ours(state, pod):
+    if not kind.ours:
         state.idle(record)
-        record.priority = pod.spec.priority or 0
+        record.priority = kind.priority
         return
-    priority, pod_class, profile = pod.spec.priority or 0, state.classes.of(pod, record.demand), state.profiles.of(pod)
-    unchanged = (priority, pod_class, profile) == (record.priority, record.pod_class, record.profile)
-    record.priority, record.pod_class = priority, pod_class
-    state.change_profile(record, profile)
+    assert kind.profile is not None, "a pod of ours has a profile"
+    unchanged = (kind.priority, kind.pod_class, kind.profile) == (record.priority, record.pod_class, record.profile)
+    record.priority, record.pod_class = kind.priority, kind.pod_class
+    state.change_profile(record, kind.profile)
     if record.state is PodState.ASSUMED or (record.state in PENDING and unchanged):
         return
     state.activate(record)

@@ -12,7 +12,7 @@ from daas.placement import scores
 from daas.placement.podclass import PodClass
 from daas.placement.policy import PROFILE_BALANCE_CHANGE, Policy
 from daas.placement.selection import AFFINITY, image_scores, preference, selected, taint_codes
-from daas.placement.table import CPU_COLUMN, MEMORY_COLUMN, PODS_COLUMN, Ints, NodeTable, Slots
+from daas.placement.table import CAPACITY, LEFT, PODS_LEFT, USED, Ints, NodeTable, Slots
 from daas.placement.view import UNKNOWN, View
 
 #: Room for the tie-break below the score in a comparison key: 2^20 nodes.
@@ -145,38 +145,24 @@ class Keys:
         return True
 
     def _refresh_many(self, view: View, slots: Slots | None) -> None:
-        table, demand = self._table, view.pod_class.demand
-        if slots is None:
-            capacity, free, score = table.capacity[:2], table.free[:2], table.score
-            pods, feasible = table.free[PODS_COLUMN], view.open
-        else:
-            capacity, free = table.capacity[:2].take(slots, 1), table.free[:2].take(slots, 1)
-            score = table.score.take(slots, 1)
-            pods, feasible = table.free[PODS_COLUMN].take(slots), view.open.take(slots)
-        feasible = feasible & (pods >= 1)
+        table = self._table
+        columns = np.ascontiguousarray((table.room if slots is None else table.room.take(slots, 0)).T)
+        feasible = view.open & (columns[PODS_LEFT] >= 1) if slots is None else view.open.take(slots)
+        if slots is not None:
+            feasible &= columns[PODS_LEFT] >= 1
         if view.missing:
             feasible[:] = False
         if view.barred is not None:
             feasible &= (view.barred if slots is None else view.barred.take(slots)) == 0
-        asked = np.zeros((2, 1), np.int64)
-        for row, amount in view.rows:
-            if row <= MEMORY_COLUMN:
-                asked[row] = amount
-                feasible &= free[row] >= amount
-            else:
-                feasible &= (table.free[row] if slots is None else table.free[row].take(slots)) >= amount
-        scored = np.array(((demand.score_cpu_milli,), (demand.score_memory_bytes,)), np.int64)
-        used = capacity - free
-        dynamic = scores.least_allocated_of(score + scored, capacity)
-        if self._least_weight != 1:
-            dynamic *= self._least_weight
-        balanced = scores.balanced_allocation_of(used + asked, capacity)
-        if self._balance_change:
-            before = scores.balanced_allocation_of(used, capacity)
-            balanced = scores.balance_change_of(balanced, before, asks=bool(view.rows))
-        if self._balanced_weight != 1:
-            balanced *= self._balanced_weight
-        dynamic += balanced
+        capacity, parts = columns[CAPACITY:LEFT], columns[LEFT:PODS_LEFT] + view.asked
+        if view.cpu:
+            feasible &= parts[2] <= capacity[0]
+        if view.memory:
+            feasible &= parts[3] <= capacity[1]
+        for row, amount in view.extras:
+            free = table.free(row)
+            feasible &= (free if slots is None else free.take(slots)) >= amount
+        dynamic = self._dynamic(view, columns, capacity, parts)
         if view.images is not None:
             dynamic += view.images if slots is None else view.images.take(slots)
         if slots is None:
@@ -196,6 +182,23 @@ class Keys:
         view.key[slots] = dynamic
         view.leaders.clear()
 
+    def _dynamic(self, view: View, columns: Ints, capacity: Ints, parts: Ints) -> Ints:
+        """Weighted resource scores; `parts` is worked in."""
+        if self._table.plain:
+            least, balanced = scores.resource_scores_of(parts, capacity)
+        else:
+            least = scores.least_allocated_of(capacity - parts[:2], capacity)
+            balanced = scores.balanced_allocation_of(parts[2:], capacity)
+        if self._balance_change:
+            before = scores.balanced_allocation_of(columns[USED:PODS_LEFT], capacity)
+            balanced = scores.balance_change_of(balanced, before, asks=view.asks)
+        if self._least_weight != 1:
+            least *= self._least_weight
+        if self._balanced_weight != 1:
+            balanced *= self._balanced_weight
+        least += balanced
+        return least
+
     def rekey(self, view: View) -> None:
         """All keys from the parts."""
         total = (view.dynamic + view.static).astype(np.int64)
@@ -208,40 +211,46 @@ class Keys:
 
     def resource_scores(self, view: View, slot: int) -> tuple[int, int]:
         """(least allocated, balanced allocation) of one node, unweighted."""
-        table, demand = self._table, view.pod_class.demand
-        cpu, memory = table.capacity.item(CPU_COLUMN, slot), table.capacity.item(MEMORY_COLUMN, slot)
+        return self.scores_of_line(view, self._table.room[slot].tolist())
+
+    def weighted(self, least: int, balanced: int) -> int:
+        """What the resource scores of a node come to."""
+        return self._least_weight * least + self._balanced_weight * balanced
+
+    def scores_of_line(self, view: View, line: list[int]) -> tuple[int, int]:
+        """`resource_scores` of a node's line of `room`."""
+        cpu, memory, left_cpu, left_memory, used_cpu, used_memory = line[:6]
+        demand = view.pod_class.demand
         least = scores.least_allocated(
-            table.score.item(CPU_COLUMN, slot) + demand.score_cpu_milli,
-            cpu,
-            table.score.item(MEMORY_COLUMN, slot) + demand.score_memory_bytes,
-            memory,
+            cpu - left_cpu + demand.score_cpu_milli, cpu, memory - left_memory + demand.score_memory_bytes, memory
         )
-        used_cpu, used_memory = cpu - table.free.item(CPU_COLUMN, slot), memory - table.free.item(MEMORY_COLUMN, slot)
         balanced = scores.balanced_allocation(used_cpu + view.cpu, cpu, used_memory + view.memory, memory)
         if self._balance_change:
             before = scores.balanced_allocation(used_cpu, cpu, used_memory, memory)
-            balanced = scores.balance_change(balanced, before, asks=bool(view.rows))
+            balanced = scores.balance_change(balanced, before, asks=view.asks)
         return least, balanced
 
     def refresh_one(self, view: View, slot: int) -> bool:
         """`_refresh_many` of one node."""
-        item = self._table.free.item
+        line: list[int] = self._table.room[slot].tolist()
         feasible = (
             view.open.item(slot)
             and not view.missing
-            and item(PODS_COLUMN, slot) >= 1
+            and line[PODS_LEFT] >= 1
             and (view.barred is None or view.barred.item(slot) == 0)
+            and (not view.cpu or line[USED] + view.cpu <= line[CAPACITY])
+            and (not view.memory or line[USED + 1] + view.memory <= line[CAPACITY + 1])
         )
         if feasible:
-            for row, amount in view.rows:
-                if item(row, slot) < amount:
+            for row, amount in view.extras:
+                if self._table.free(row).item(slot) < amount:
                     feasible = False
                     break
         flipped: bool = feasible != view.feasible.item(slot)
         if flipped:
             view.feasible[slot] = feasible
-        least, balanced = self.resource_scores(view, slot)
-        dynamic = self._least_weight * least + self._balanced_weight * balanced
+        least, balanced = self.scores_of_line(view, line)
+        dynamic = self.weighted(least, balanced)
         if view.images is not None:
             dynamic += view.images.item(slot)
         view.dynamic[slot] = dynamic

@@ -1,10 +1,12 @@
 """What the engine remembers of each node and pod, and the bytes by which the state root commits to it."""
 
 from enum import IntEnum
+from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
 
 from daas.common import bcs
+from daas.placement.kinds import PodKind
 from daas.placement.model import Node
 from daas.placement.podclass import PodClass
 from daas.placement.profile import Profile
@@ -32,6 +34,8 @@ class PodState(IntEnum):
 #: Neighbouring fields of a pod's leaf in one go: this is encoded for every pod that is decided.
 _POD_VERSION = Struct("<QQ")
 _POD_PROGRESS = Struct("<QQIQQ")
+_resource = lru_cache(maxsize=1024)(bcs.string)
+_STATES = tuple(bytes((state,)) for state in PodState)
 
 
 class Plan(NamedTuple):
@@ -66,6 +70,7 @@ class NodeRecord:
     """
 
     __slots__ = (
+        "_head",
         "capacity",
         "digest",
         "encoded",
@@ -93,6 +98,7 @@ class NodeRecord:
         self.score_cpu_milli = 0
         self.score_memory_bytes = 0
         self.pods = 0
+        self._head = (-1, -1, b"")
 
     def take(self, demand: Demand) -> None:
         """Adds one pod."""
@@ -117,19 +123,23 @@ class NodeRecord:
 
     def to_bcs(self) -> bytes:
         """The leaf of this node in the state."""
-        return b"".join(
-            (
-                bcs.string(self.name),
-                bcs.string(self.uid),
-                bcs.u64(self.version),
-                bcs.u64(self.epoch),
-                self.digest,
-                bcs.u32(self.pods),
-                bcs.u128(self.score_cpu_milli),
-                bcs.u128(self.score_memory_bytes),
-                bcs.vector(_amount, sorted(self.used.items())),
+        version, epoch, head = self._head
+        if (version, epoch) != (self.version, self.epoch):
+            version, epoch = self.version, self.epoch
+            head = b"".join(
+                (bcs.string(self.name), bcs.string(self.uid), _POD_VERSION.pack(version, epoch), self.digest)
             )
-        )
+            self._head = (version, epoch, head)
+        parts = [
+            head,
+            self.pods.to_bytes(4, "little"),
+            self.score_cpu_milli.to_bytes(16, "little"),
+            self.score_memory_bytes.to_bytes(16, "little"),
+            bcs.uleb128(len(self.used)),
+        ]
+        for resource, amount in sorted(self.used.items()):
+            parts += (_resource(resource), amount.to_bytes(16, "little"))
+        return b"".join(parts)
 
 
 class PodRecord:
@@ -137,9 +147,9 @@ class PodRecord:
 
     Attributes:
         version: resourceVersion.
-        resource_version: the same as text, as leaves carry it.
         epoch: number of the resync that last named it.
-        encoded, digest: the trimmed pod without its version, and blake2b-256 of that.
+        kind: what it shares with others; own: what its encoding has beside that; named: spec.nodeName.
+        digest: blake2b-256 of the trimmed pod without its version.
         node: where it is bound or assumed.
         sequence: the decision that assumed it, else 0.
         expires_ms: when that decision lapses, else 0.
@@ -159,20 +169,21 @@ class PodRecord:
         "claims",
         "demand",
         "digest",
-        "encoded",
         "epoch",
         "expires_ms",
         "gang",
+        "kind",
         "name",
+        "named",
         "namespace",
         "node",
         "nominated",
         "not_before_ms",
+        "own",
         "plan",
         "pod_class",
         "priority",
         "profile",
-        "resource_version",
         "sequence",
         "state",
         "ticket",
@@ -186,10 +197,10 @@ class PodRecord:
         self.namespace = namespace
         self.name = name
         self.version = -1
-        self.resource_version = ""
         self.epoch = 0
-        self.encoded = b""
-        self.digest = b""
+        self.kind: PodKind | None = None
+        self.own = self.digest = b""
+        self.named = ""
         self.demand = Demand((), 0, 0)
         self.priority = 0
         self.pod_class: PodClass | None = None
@@ -207,6 +218,21 @@ class PodRecord:
         self.volumes: tuple[tuple[ClaimKey, str], ...] = ()
         self.plan: Plan | None = None
 
+    def see(self, kind: PodKind, own: bytes, named: str, digest: bytes) -> None:
+        """Takes over what a version says; `digest` is that of its encoding."""
+        self.kind, self.own, self.named, self.digest = kind, own, named, digest
+
+    @property
+    def encoded(self) -> bytes:
+        """The trimmed pod without its version."""
+        assert self.kind is not None, f"pod {self.uid} was never seen"
+        return self.kind.encode(self.name, self.uid, self.own, self.named)
+
+    @property
+    def resource_version(self) -> str:
+        """The version as text, as leaves carry it."""
+        return str(self.version)
+
     def to_bcs(self) -> bytes:
         """The leaf of this pod in the state."""
         common = b"".join(
@@ -214,7 +240,7 @@ class PodRecord:
                 bcs.string(self.uid),
                 _POD_VERSION.pack(self.version, self.epoch),
                 self.digest,
-                bcs.u8(self.state),
+                _STATES[self.state],
                 bcs.string(self.node),
                 _POD_PROGRESS.pack(self.sequence, self.expires_ms, self.attempts, self.not_before_ms, self.ticket),
             )
@@ -222,10 +248,6 @@ class PodRecord:
         if self.plan is None and not self.volumes:
             return common
         return common + bcs.option(_plan, self.plan) + bcs.vector(_volume, self.volumes)
-
-
-def _amount(item: tuple[str, int]) -> bytes:
-    return bcs.string(item[0]) + bcs.u128(item[1])
 
 
 def _plan(plan: Plan) -> bytes:

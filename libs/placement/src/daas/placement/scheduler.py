@@ -1,6 +1,6 @@
 """The state machine: one log entry in, at most one decision out, and nothing else has a say in it."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -11,7 +11,7 @@ from daas.placement.engine import Engine, Wish
 from daas.placement.errors import EventError, LogSequenceError, QuantityError
 from daas.placement.fairness import FairnessCertificate, Grant, Order, TenantShare, Weights
 from daas.placement.fold import fold
-from daas.placement.log import RefusedEvent, decode_entry, decode_event
+from daas.placement.log import RefusedEvent, decode_entry
 from daas.placement.policy import Genesis
 from daas.placement.reach import VolumeReach
 from daas.placement.reasons import Reason
@@ -164,10 +164,10 @@ class Scheduler:
         except EventError as error:
             return Applied(decision=None, refused=(_refused(-1, error),))
         refused: list[RefusedEvent] = []
-        now_ms = decoded.timestamp_ms
+        now_ms, read = decoded.timestamp_ms, self._state.kinds.read
         for index, raw in enumerate(decoded.events):
             try:
-                fold(self._state, decode_event(raw), now_ms)
+                fold(self._state, read(bytes(raw)), now_ms)
             except (EventError, QuantityError) as error:
                 refused.append(_refused(index, error))
         self._state.advance(now_ms)
@@ -193,7 +193,7 @@ class Scheduler:
             return None
         sequence, expires_ms = self._sequence + 1, now_ms + self._genesis.policy.expires_ms
         records, fairness = self._order()
-        choices = self._choose_whole(records) if any(record.gang for record in records) else map(self._choose, records)
+        choices = self._choose_whole(records) if any(record.gang for record in records) else self._choose_each(records)
         leaves = tuple(
             self._settle(record, choice, sequence, now_ms, expires_ms)
             for record, choice in zip(records, choices, strict=True)
@@ -312,6 +312,29 @@ class Scheduler:
             reasons |= int(reason)
         return Choice(None, 0, reasons | Reason.RESERVED_FOR_NOMINATED if closed else reasons)
 
+    def _choose_each(self, records: list[PodRecord]) -> Iterator[Choice]:
+        """Nodes for all pods of a batch, each to be settled before the next run of equal pods is looked at."""
+        position = 0
+        while position < len(records):
+            record, end = records[position], position + 1
+            while end < len(records) and _alike(record, records[end]):
+                end += 1
+            if end > position + 1 and self._in_a_row(record):
+                for node, score in self._engine.choose_many(self._wish(record), end - position):
+                    yield Choice(node, score, 0)
+                    position += 1
+            if position < end:
+                yield self._choose(records[position])
+                position += 1
+
+    def _in_a_row(self, record: PodRecord) -> bool:
+        """Whether pods like this one can be chosen for one after the other before any of them is settled."""
+        profile = record.profile
+        assert record.pod_class is not None, "a due pod has a class"
+        assert profile is not None, "a due pod has a profile"
+        brings_terms = not profile.on and (profile.repels or profile.attracts or profile.prefers)
+        return not (self._state.nominated or record.claims or record.pod_class.unsupported or brings_terms)
+
     def _choose_whole(self, records: list[PodRecord]) -> list[Choice]:
         """Nodes for all pods of a batch, where groups get enough of them or none at all.
 
@@ -375,6 +398,10 @@ class Scheduler:
             score=choice.score,
             reasons=choice.reasons,
         )
+
+
+def _alike(one: PodRecord, other: PodRecord) -> bool:
+    return one.pod_class is other.pod_class and one.profile is other.profile and not other.claims
 
 
 def _refused(index: int, error: EventError | QuantityError) -> RefusedEvent:

@@ -13,20 +13,17 @@ from daas.placement.errors import EventError, QuantityError, SnapshotError
 from daas.placement.fold import (
     MAX_NODES,
     MAX_PODS,
-    gang_of,
-    is_ours,
     node_record,
-    nominated_node,
     object_key,
     parse_version,
+    shared_name,
 )
 from daas.placement.log import ObjectEvent
-from daas.placement.model import Node, Pod
+from daas.placement.model import Node
 from daas.placement.objects import MAX_OBJECTS, ObjectRecord
 from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, Plan, PodRecord, PodState
-from daas.placement.resources import demand
 from daas.placement.state import TOMBSTONES, ClusterState
-from daas.placement.volumes import claims_of
+from daas.placement.volumes import claims_in
 
 FORMAT = 3
 
@@ -154,7 +151,6 @@ def write_snapshot(head: SnapshotHead, genesis: bytes, state: ClusterState) -> b
 
 _DOCUMENT = msgspec.msgpack.Decoder(_Document)
 _NODE = msgspec.json.Decoder(Node)
-_POD = msgspec.json.Decoder(Pod)
 _OBJECT = msgspec.json.Decoder(ObjectEvent)
 
 
@@ -233,30 +229,32 @@ def _add_object(state: ClusterState, row: _ObjectRow) -> None:
 
 
 def _add_pod(state: ClusterState, row: _PodRow) -> None:
-    pod = _POD.decode(row.encoded)
-    meta = pod.metadata
-    record = PodRecord(meta.uid, meta.namespace, meta.name)
-    _require(meta.uid not in state.pods, f"pod {meta.uid} stands twice")
-    _require((meta.namespace, meta.name) not in state.pod_names, f"pod {meta.namespace}/{meta.name} stands twice")
-    _require((row.state in TAKES_CAPACITY) == bool(row.node), f"pod {meta.uid} is {row.state.name} on {row.node!r}")
-    record.version, record.resource_version = row.version, str(row.version)
-    parse_version(record.resource_version, "pods")
-    record.encoded, record.digest = row.encoded, merkle.digest(row.encoded)
+    seen = state.kinds.read_encoded(row.encoded)
+    uid, namespace, name = seen.uid, seen.namespace, seen.name
+    _require(seen.encoded == row.encoded, f"pod {uid} is not in its one encoding")
+    _require(uid not in state.pods, f"pod {uid} stands twice")
+    _require((namespace, name) not in state.pod_names, f"pod {namespace}/{name} stands twice")
+    _require((row.state in TAKES_CAPACITY) == bool(row.node), f"pod {uid} is {row.state.name} on {row.node!r}")
+    parse_version(str(row.version), "pods")
+    kind = state.kinds.of(seen)
+    record = PodRecord(uid, kind.namespace, name)
+    record.version = row.version
+    record.see(kind, seen.own, shared_name(state, seen.node), merkle.digest(row.encoded))
     record.epoch, record.state = row.epoch, row.state
     record.sequence, record.expires_ms = row.sequence, row.expires_ms
     record.attempts, record.not_before_ms, record.ticket = row.attempts, row.not_before_ms, row.ticket
-    record.demand = demand(pod)
+    record.demand, record.priority = kind.demand, kind.priority
     if row.state in PENDING or row.state is PodState.ASSUMED:
-        _require(is_ours(state, pod), f"pod {meta.uid} is {row.state.name} but not ours to place")
-        record.pod_class = state.classes.of(pod, record.demand)
+        _require(kind.ours, f"pod {uid} is {row.state.name} but not ours to place")
+        record.pod_class = kind.pod_class
     if row.state is not PodState.IDLE:
-        record.profile = state.profiles.of(pod)
-    record.priority = pod.spec.priority or 0
-    record.claims = claims_of(pod)
-    record.volumes = tuple(((meta.namespace, claim), volume) for claim, volume in row.volumes)
+        _require(kind.profile is not None, f"pod {uid} is {row.state.name}, which it can't be")
+        record.profile = kind.profile
+    record.claims = claims_in(kind.volumes, name)
+    record.volumes = tuple(((kind.namespace, claim), volume) for claim, volume in row.volumes)
     state.restore_pod(record, row.node)
-    state.nominate(record, nominated_node(pod))
+    state.nominate(record, kind.nominated)
     if row.plan is not None:
-        _require(row.state in PENDING, f"pod {meta.uid} has a plan and is {row.state.name}")
+        _require(row.state in PENDING, f"pod {uid} has a plan and is {row.state.name}")
         state.set_plan(record, Plan(*row.plan))
-    state.join_gang(record, gang_of(pod))
+    state.join_gang(record, kind.gang)

@@ -18,11 +18,11 @@ from daas.placement.commitment import (
     Part,
     state_root,
 )
+from daas.placement.kinds import PodKinds
 from daas.placement.neighbours import Neighbours
 from daas.placement.objects import MIST_PER_SUI, STAKE, ObjectKey, ObjectRecord, leaf_name
-from daas.placement.podclass import PodClasses
 from daas.placement.policy import Policy
-from daas.placement.profile import Profile, Profiles
+from daas.placement.profile import Profile
 from daas.placement.queue import PendingQueue
 from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, Plan, PodRecord, PodState
 from daas.placement.resources import PODS, Demand
@@ -63,12 +63,11 @@ class ClusterState:
         self.objects: dict[ObjectKey, ObjectRecord] = {}
         self.claims = Claims(self.objects)
         self.neighbours = Neighbours()
-        self.profiles = Profiles()
         self.tombstones: dict[str, int] = {}
         self.tombstone_ring: list[str] = []
         self.tombstone_next = 0
         self.queue = PendingQueue()
-        self.classes = PodClasses()
+        self.kinds = PodKinds(policy.scheduler_name)
         self.resource_names: dict[str, int] = {}
         self.capacity: dict[str, int] = {}
         self.holdings: dict[str, dict[str, int]] = {}
@@ -78,6 +77,8 @@ class ClusterState:
         self.tickets = 0
         self.helped = False
         self._stakes: dict[str, int] | None = None
+        #: No assumed pod lapses before this time.
+        self._lapses_ms = -1
         self.changed_nodes: dict[str, None] = {}
         self.changed_usage: dict[str, None] = {}
         self._dirty_nodes: dict[str, None] = {}
@@ -254,6 +255,7 @@ class ClusterState:
         self._hold(record, 1)
         if state is PodState.ASSUMED:
             self.assumed[record.uid] = record
+            self._lapses_ms = min(self._lapses_ms, record.expires_ms + self.policy.grace_ms)
         self.pods_on.setdefault(node, {})[record.uid] = record
         known = self.nodes.get(node)
         if known is not None:
@@ -458,8 +460,11 @@ class ClusterState:
         if now_ms < self.last_ms:
             self._draw_in(now_ms)
         self.last_ms = now_ms
-        for record in [r for r in self.assumed.values() if r.expires_ms + self.policy.grace_ms < now_ms]:
-            self.release(record, now_ms)
+        if self._lapses_ms < now_ms:
+            for record in [r for r in self.assumed.values() if r.expires_ms + self.policy.grace_ms < now_ms]:
+                self.release(record, now_ms)
+            soonest_ms = min((record.expires_ms for record in self.assumed.values()), default=now_ms)
+            self._lapses_ms = soonest_ms + self.policy.grace_ms
         if self.plans:
             self._lapse(now_ms)
         for record in sorted(self.queue.due(now_ms), key=lambda r: (r.not_before_ms, r.ticket)):
@@ -484,6 +489,7 @@ class ClusterState:
             if record.expires_ms > latest_ms:
                 record.expires_ms = latest_ms
                 self._dirty_pods[record.uid] = None
+        self._lapses_ms = -1
         latest_ms = now_ms + self.policy.backoff_max_ms
         for state in (PodState.BACKOFF, PodState.UNSCHEDULABLE):
             for record in list(self.queue.members[state].values()):

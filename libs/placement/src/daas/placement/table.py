@@ -19,8 +19,13 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Slots = npt.NDArray[np.intp]
 
-#: Columns that always exist, by index.
+#: Resources that always exist, by index.
 CPU_COLUMN, MEMORY_COLUMN, PODS_COLUMN = 0, 1, 2
+BUILT_IN = 3
+#: What `room` holds of a slot: capacity, capacity less what counts for scores, what is taken (CPU and memory each),
+#: and how many pods may still come. The eighth fills the line.
+ROOM_WIDTH = 8
+CAPACITY, LEFT, USED, PODS_LEFT = 0, 2, 4, 6
 #: Sums past this are all the same to the formulas (no capacity is above 2^48), and stay far from 2^63.
 _CLIP = 4 * MAX_CAPACITY
 #: Dictionaries of label values grow with every new value; past this many times the nodes they are built anew.
@@ -39,6 +44,13 @@ def _image_size(images: tuple[ContainerImage, ...], name: str) -> int:
 
 def _clip(value: int) -> int:
     return min(max(value, -_CLIP), _CLIP)
+
+
+_EMPTY = (1, 1, 0, 0, 0, 0, 0, 0)
+
+
+def _empty_room(slots: int) -> Ints:
+    return np.tile(np.array(_EMPTY, np.int64), (slots, 1))
 
 
 class LabelColumn:
@@ -117,6 +129,14 @@ class SlotLog:
         self._slots[self.end] = slot
         self.end += 1
 
+    def extend(self, slots: Slots) -> None:
+        """Notes several changes."""
+        end = self.end + len(slots)
+        while end > len(self._slots):
+            self._slots = np.concatenate((self._slots, np.zeros_like(self._slots)))
+        self._slots[self.end : end] = slots
+        self.end = end
+
     def since(self, start: int) -> Slots:
         """The slots from a position on."""
         return self._slots[start : self.end]
@@ -142,10 +162,12 @@ class ImageColumn:
 
 
 class NodeTable:
-    """Columns over slots; `free` and `capacity` have one row per resource, in the units of `resources`.
+    """Nodes by slot, amounts in the units of `resources`.
 
     Attributes:
-        score: what is taken of CPU and memory, with the defaults for pods that ask for nothing.
+        room: a line of integers per slot, as the constants above say; the capacity of empty slots is 1.
+        extra: what is free of the other resources, a row each.
+        columns: resource to its index: below BUILT_IN in `room`, from there on in `extra`.
         taint_set: index into `taint_sets`, pairs of (cordoned, taints).
         static_log, dynamic_log: slots that changed, oldest first; what a class has not looked at yet lies behind its
             own position.
@@ -163,9 +185,9 @@ class NodeTable:
         self._spare = list(range(slots - 1, -1, -1))
         self.valid: Mask = np.zeros(slots, np.bool_)
         self.columns: dict[str, int] = {CPU: CPU_COLUMN, MEMORY: MEMORY_COLUMN, PODS: PODS_COLUMN}
-        self.capacity: Ints = np.zeros((len(self.columns), slots), np.int64)
-        self.free: Ints = np.zeros((len(self.columns), slots), np.int64)
-        self.score: Ints = np.zeros((2, slots), np.int64)
+        self.room: Ints = _empty_room(slots)
+        self.extra: Ints = np.zeros((0, slots), np.int64)
+        self._plain: bool | None = None
         self.taint_set: npt.NDArray[np.int32] = np.zeros(slots, np.int32)
         self.taint_sets: list[tuple[bool, tuple[Taint, ...]]] = []
         self._taint_ids: dict[tuple[bool, tuple[Taint, ...]], int] = {}
@@ -244,26 +266,33 @@ class NodeTable:
         for resource in record.capacity:
             if resource not in self.columns:
                 self._add_resource(resource)
-        for resource, row in self.columns.items():
-            self.capacity[row, slot] = record.capacity.get(resource, 0)
+        self._plain = None
         self.static_log.append(slot)
         self._put_usage(slot, record)
 
     def _put_usage(self, slot: int, record: NodeRecord) -> None:
         used, capacity = record.used, record.capacity
-        for resource, row in self.columns.items():
-            taken = record.pods if row == PODS_COLUMN else used.get(resource, 0)
-            self.free[row, slot] = _clip(capacity.get(resource, 0) - taken)
-        self.score[CPU_COLUMN, slot] = _clip(record.score_cpu_milli)
-        self.score[MEMORY_COLUMN, slot] = _clip(record.score_memory_bytes)
+        cpu, memory = capacity.get(CPU, 0), capacity.get(MEMORY, 0)
+        self.room[slot] = (
+            cpu,
+            memory,
+            cpu - _clip(record.score_cpu_milli),
+            memory - _clip(record.score_memory_bytes),
+            cpu - _clip(cpu - used.get(CPU, 0)),
+            memory - _clip(memory - used.get(MEMORY, 0)),
+            capacity.get(PODS, 0) - record.pods,
+            0,
+        )
+        if len(self.columns) > BUILT_IN:
+            for resource, row in self.columns.items():
+                if row >= BUILT_IN:
+                    self.extra[row - BUILT_IN, slot] = _clip(capacity.get(resource, 0) - used.get(resource, 0))
         self.dynamic_log.append(slot)
 
     def _add_resource(self, resource: str) -> None:
         """A new row; no class has looked at this resource yet, so all of them have to."""
         self.columns[resource] = len(self.columns)
-        row = np.zeros((1, self.slots), np.int64)
-        self.capacity = np.concatenate((self.capacity, row))
-        self.free = np.concatenate((self.free, row))
+        self.extra = np.concatenate((self.extra, np.zeros((1, self.slots), np.int64)))
         self.generation += 1
 
     def _allot(self, name: str) -> int:
@@ -285,6 +314,8 @@ class NodeTable:
         self.moved[slot] = None
         self.names[slot] = None
         self.valid[slot] = False
+        self.room[slot] = _EMPTY
+        self._plain = None
         self._label_source[slot] = {}
         for column in self.labels.values():
             column.put(slot, None)
@@ -306,10 +337,8 @@ class NodeTable:
         self._image_source += [()] * more
         self._spare = list(range(old + more - 1, old - 1, -1))
         self.valid = np.concatenate((self.valid, np.zeros(more, np.bool_)))
-        wider = np.zeros((len(self.columns), more), np.int64)
-        self.capacity = np.concatenate((self.capacity, wider), axis=1)
-        self.free = np.concatenate((self.free, wider), axis=1)
-        self.score = np.concatenate((self.score, np.zeros((2, more), np.int64)), axis=1)
+        self.room = np.concatenate((self.room, _empty_room(more)))
+        self.extra = np.concatenate((self.extra, np.zeros((len(self.extra), more), np.int64)), axis=1)
         self.taint_set = np.concatenate((self.taint_set, np.zeros(more, np.int32)))
         for column in self.labels.values():
             column.widen(more)
@@ -335,13 +364,35 @@ class NodeTable:
                 column.sizes[slot] = _image_size(self._image_source[slot], name)
         return column
 
-    def take(self, slot: int, rows: tuple[tuple[int, int], ...], cpu: int, memory: int, pods: int = 1) -> None:
-        """Counts a pod that was just placed: (row, amount) of what it takes, and what it counts for in scores."""
-        for row, amount in rows:
-            self.free[row, slot] -= amount
-        self.free[PODS_COLUMN, slot] -= pods
-        self.score[CPU_COLUMN, slot] += cpu
-        self.score[MEMORY_COLUMN, slot] += memory
+    @property
+    def plain(self) -> bool:
+        """Whether every node has some CPU and some memory."""
+        if self._plain is None:
+            self._plain = bool(self.room[:, : BUILT_IN - 1].all())
+        return self._plain
+
+    def free(self, row: int) -> Ints:
+        """What is free of a resource, by its index."""
+        if row == PODS_COLUMN:
+            return self.room[:, PODS_LEFT]
+        if row < BUILT_IN:
+            left: Ints = self.room[:, CAPACITY + row] - self.room[:, USED + row]
+            return left
+        free: Ints = self.extra[row - BUILT_IN]
+        return free
+
+    def take(self, slot: int, takes: Ints, extras: tuple[tuple[int, int], ...], times: int = 1) -> None:
+        """Counts a pod that was just placed, or -1 times one that wasn't after all.
+
+        Args:
+            slot: where.
+            takes: what it changes in the slot's room.
+            extras: (index, amount) of the other resources it takes.
+            times: 1 or -1.
+        """
+        self.room[slot] += takes if times > 0 else -takes
+        for row, amount in extras:
+            self.extra[row - BUILT_IN, slot] -= times * amount
         self.dynamic_log.append(slot)
 
     def trim_logs(self, limit: int) -> None:

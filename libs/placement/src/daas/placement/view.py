@@ -16,7 +16,7 @@ from daas.placement.podclass import PodClass
 from daas.placement.reasons import NONE, Reason
 from daas.placement.selection import selected, tolerated
 from daas.placement.selectors import HOSTNAME
-from daas.placement.table import CPU_COLUMN, MEMORY_COLUMN, Ints, LabelColumn, Mask, NodeTable, Slots
+from daas.placement.table import BUILT_IN, CPU_COLUMN, MEMORY_COLUMN, Ints, LabelColumn, Mask, NodeTable, Slots
 
 #: Largest raw scores before they were ever looked for.
 UNKNOWN = (-1, -1)
@@ -65,8 +65,9 @@ class View:
     """One class with one coupling.
 
     Attributes:
-        rows: (row, amount) of each requested resource; missing: whether no node has ever offered one of them.
-        cpu, memory: of what is requested.
+        asks: whether anything is requested; missing: whether no node has ever offered some of it.
+        cpu, memory: of what is requested; extras: (index, amount) of the rest.
+        asked: what a pod changes in the parts of `room` that scores are made of, as a column; takes: in all of it.
         refusal: index into STATIC_REASONS; open: where it is 0 and there is a node.
         taints, affinity: raw scores; images: weighted score; None where all are 0.
         barred: how many rules about other pods keep a slot out.
@@ -81,6 +82,8 @@ class View:
 
     __slots__ = (
         "affinity",
+        "asked",
+        "asks",
         "barred",
         "batch",
         "coupled_at",
@@ -89,6 +92,7 @@ class View:
         "dynamic",
         "dynamic_at",
         "explained",
+        "extras",
         "feasible",
         "forbidden",
         "forbidden_at",
@@ -106,12 +110,12 @@ class View:
         "refusal",
         "required",
         "required_at",
-        "rows",
         "soft",
         "spread_key",
         "static",
         "static_at",
         "taints",
+        "takes",
         "turned",
         "uneven",
         "unmet",
@@ -125,11 +129,16 @@ class View:
         self.coupling = coupling
         self.generation = generation
         requests = pod_class.demand.requests
-        self.rows = tuple((table.columns[name], amount) for name, amount in requests if name in table.columns)
-        self.missing = len(self.rows) < len(requests)
+        rows = {table.columns[name]: amount for name, amount in requests if name in table.columns}
+        self.missing = len(rows) < len(requests)
         self.refusal: npt.NDArray[np.uint8] = np.zeros(slots, np.uint8)
-        asked = dict(self.rows)
-        self.cpu, self.memory = asked.get(CPU_COLUMN, 0), asked.get(MEMORY_COLUMN, 0)
+        self.asks = bool(rows)
+        self.cpu, self.memory = rows.get(CPU_COLUMN, 0), rows.get(MEMORY_COLUMN, 0)
+        self.extras = tuple((row, amount) for row, amount in rows.items() if row >= BUILT_IN)
+        demand = pod_class.demand
+        changes = (-demand.score_cpu_milli, -demand.score_memory_bytes, self.cpu, self.memory)
+        self.asked: Ints = np.array(changes, np.int64)[:, None]
+        self.takes: Ints = np.array((0, 0, *changes, -1, 0), np.int64)
         self.open: Mask = np.zeros(slots, np.bool_)
         self.taints: Ints | None = None
         self.affinity: Ints | None = None

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from daas.placement.errors import QuantityError
 from daas.placement.filters import term_holds
-from daas.placement.model import Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod
+from daas.placement.model import Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, Pod, Volume
 from daas.placement.quantity import parse_nano
 from daas.placement.reasons import NONE, Reason
 from daas.placement.selectors import selector_of
@@ -102,12 +102,17 @@ ClaimUse = tuple[str, bool]
 
 def claims_of(pod: Pod) -> tuple[ClaimUse, ...]:
     """The claims that a pod mounts, sorted; those of generic ephemeral volumes are named after pod and volume."""
+    return claims_in(pod.spec.volumes or (), pod.metadata.name)
+
+
+def claims_in(volumes: Iterable[Volume], pod_name: str) -> tuple[ClaimUse, ...]:
+    """`claims_of` the pod of this name with these volumes."""
     found: dict[str, bool] = {}
-    for volume in pod.spec.volumes or ():
+    for volume in volumes:
         if volume.persistent_volume_claim is not None:
             found.setdefault(volume.persistent_volume_claim.claim_name, False)
         elif volume.ephemeral is not None:
-            found[f"{pod.metadata.name}-{volume.name}"] = True
+            found[f"{pod_name}-{volume.name}"] = True
     return tuple(sorted(found.items()))
 
 
