@@ -27,7 +27,7 @@ LIBRARY_MAY_IMPORT = {
     "walrus": set(),
     "kms": {"daas.seal"},
     "evidence": {"daas.attestation", "daas.placement", "daas.etcd"},
-    "devstack": {"daas.attestation", "daas.kms", "daas.ledger"},
+    "devstack": {"daas.attestation", "daas.kms", "daas.kube", "daas.ledger"},
 }
 
 

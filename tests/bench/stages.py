@@ -28,7 +28,7 @@ from daas.common.subjects import Service, Stream
 from daas.devstack.stack import Stack
 from daas.enclave.identity import Identity
 from daas.enclave.messages import decided as message_of
-from daas.placement import Decision, Genesis, Policy, Scheduler
+from daas.placement import Applied, Genesis, Policy, Scheduler
 from daas.placement.log import LogEntry, NodeUpserted, PodUpserted, encode_entry
 from daas.placement.model import Node, Pod
 
@@ -95,10 +95,10 @@ class Engine:
         for entry in node_entries(nodes):
             self.apply(entry)
 
-    def apply(self, entry: bytes) -> Decision | None:
+    def apply(self, entry: bytes) -> Applied:
         """Folds the next entry."""
         self._log_sequence += 1
-        return self._scheduler.apply(self._log_sequence, entry).decision
+        return self._scheduler.apply(self._log_sequence, entry)
 
 
 def _rate(batch: int, step: Callable[[], object]) -> float:
@@ -116,10 +116,11 @@ def alone(identity: Identity, nodes: int, batch: int) -> dict[str, float]:
     engine = Engine(nodes)
     pool = iter(entries(batch, max(20, 120_000 // batch)))
     bare = _rate(batch, lambda: engine.apply(next(pool)))
-    decision = engine.apply(entries(batch, 1)[0])
+    applied = engine.apply(entries(batch, 1)[0])
+    decision, fairness = applied.decision, applied.fairness
     assert decision is not None
-    signed = _rate(batch, lambda: messages.encode(message_of(decision, identity, simulated=True)))
-    message = message_of(decision, identity, simulated=True)
+    signed = _rate(batch, lambda: messages.encode(message_of(decision, fairness, identity, simulated=True)))
+    message = message_of(decision, fairness, identity, simulated=True)
     checked = _rate(batch, lambda: check_decided(message))
     return {"engine (floor)": bare, "sign + encode": signed, "check": checked}
 

@@ -20,6 +20,7 @@ STRINGS = {
     r"^[0-9a-f]{64}$": "ab" * 32,
     r"^[0-9a-f]{128}$": "cd" * 64,
     r"^0x[0-9a-f]{64}$": "0x" + "ef" * 32,
+    r"^([0-9a-f]{128})?$": "cd" * 64,
 }
 
 
@@ -37,6 +38,8 @@ def value_of(kind: msgspec.inspect.Type) -> object:
             return value_of(types[0])
         case msgspec.inspect.VarTupleType(item_type=item):
             return [value_of(item)]
+        case msgspec.inspect.TupleType(item_types=items):
+            return [value_of(item) for item in items]
         case msgspec.inspect.DictType():
             return {"key": "value"}
         case msgspec.inspect.StructType(cls=cls):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from daas.attestation import AWS_ROOT_SHA256
 from daas.common.decision import INTENT_PLACEMENT, header_bcs, intent_message, payload_digest
 from daas.common.errors import ConfigurationError, DecodeError, Unavailable
+from daas.common.fairness import FairnessClaim
 from daas.common.messages import Header, PlacementDecided, encode
 from daas.devstack.nsm import development_measurement
 from daas.evidence import (
@@ -66,6 +67,8 @@ def redecided(change: Callable[[PlacementDecided], PlacementDecided], *, sign: b
         digest = payload_digest(decided.header).hex()
         message = intent_message(INTENT_PLACEMENT, decided.timestamp_ms, header_bcs(decided.header))
         decided = replace(decided, payload_digest=digest, signature=WORLD.key.sign(message).hex())
+        assert decided.fairness is not None
+        decided = WORLD.with_fairness(decided, decided.fairness)
         anchored = replace(WORLD.bundles[3].anchored, payload_digest=digest)
         return changed(decided=encode(decided), anchored=anchored)
     return changed(decided=encode(decided))
@@ -121,6 +124,15 @@ BUNDLE = CASE.bundle
 MIDDLE = CASE.segments[1]
 TICK = RawEntry(sequence=MIDDLE.log[-1].sequence, data=b"{}")
 
+
+def with_fairness(change: Callable[[FairnessClaim], FairnessClaim]) -> Callable[[PlacementDecided], PlacementDecided]:
+    def alter(decided: PlacementDecided) -> PlacementDecided:
+        assert decided.fairness is not None
+        return replace(decided, fairness=change(decided.fairness))
+
+    return alter
+
+
 TAMPERED: dict[str, tuple[Case, set[str]]] = {
     "a log entry with another byte": (
         changed(log=(*BUNDLE.log[:-1], replace(BUNDLE.log[-1], data=BUNDLE.log[-1].data.replace(b"web", b"wob")))),
@@ -140,12 +152,12 @@ TAMPERED: dict[str, tuple[Case, set[str]]] = {
         ),
         {"leaves", "inclusion"},
     ),
-    "a leaf left out": (redecided(lambda d: replace(d, leaves=d.leaves[1:])), {"leaves", "inclusion"}),
+    "a leaf left out": (redecided(lambda d: replace(d, leaves=d.leaves[1:])), {"leaves", "fairness", "inclusion"}),
     "leaves in another order": (redecided(lambda d: replace(d, leaves=d.leaves[::-1])), {"leaves", "inclusion"}),
     "another signature": (redecided(lambda d: replace(d, signature="00" * 64)), {"signature"}),
     "another signing time": (
         redecided(lambda d: replace(d, timestamp_ms=d.timestamp_ms + 1)),
-        {"signature", "anchor", "replay"},
+        {"signature", "fairness", "anchor", "replay"},
     ),
     "another payload digest": (
         redecided(lambda d: replace(d, payload_digest="00" * 32)),
@@ -153,7 +165,7 @@ TAMPERED: dict[str, tuple[Case, set[str]]] = {
     ),
     "another expiry": (
         redecided(with_header(expires_ms=1)),
-        {"evidence", "header digest", "signature", "anchor", "replay"},
+        {"evidence", "header digest", "signature", "fairness", "anchor", "replay"},
     ),
     "a batch that the ledger never took, signed by the true key": (
         redecided(with_header(expires_ms=1), sign=True),
@@ -265,6 +277,21 @@ TAMPERED: dict[str, tuple[Case, set[str]]] = {
     "a registration that hides that it is simulated": (
         changed(registered=replace(BUNDLE.registered, simulated=False)),
         {"simulation mark", "registration"},
+    ),
+    "no fairness certificate": (redecided(lambda d: replace(d, fairness=None)), {"fairness"}),
+    "a fairness certificate with another ticket": (
+        redecided(with_fairness(lambda f: replace(f, grants=(f.grants[1], f.grants[0], *f.grants[2:])))),
+        {"fairness", "replay"},
+    ),
+    "a fairness certificate with other holdings, signed by the true key": (
+        redecided(
+            with_fairness(lambda f: replace(f, tenants=tuple(replace(t, used=()) for t in f.tenants))), sign=True
+        ),
+        {"replay"},
+    ),
+    "an unfair order under a certificate of the true key": (
+        redecided(with_fairness(lambda f: replace(f, grants=f.grants[::-1])), sign=True),
+        {"fairness", "replay"},
     ),
     "another cluster": (changed(cluster="other"), {"evidence"}),
     "a decided message that is none": (

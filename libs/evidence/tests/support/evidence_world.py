@@ -10,8 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from daas.attestation import POLICY_REGISTER, cbor
 from daas.common import merkle
-from daas.common.decision import INTENT_PLACEMENT, header_bcs, intent_message, payload_digest
+from daas.common.decision import INTENT_FAIRNESS, INTENT_PLACEMENT, header_bcs, intent_message, payload_digest
 from daas.common.errors import NotFound
+from daas.common.fairness import FairnessClaim
 from daas.common.messages import (
     DecidedLeaf,
     EnclaveAttested,
@@ -22,6 +23,7 @@ from daas.common.messages import (
     encode,
 )
 from daas.devstack.nsm import DevelopmentAuthority, SoftwareNsm, create_root, development_measurement
+from daas.enclave.messages import claim_of
 from daas.evidence import (
     AnchoredEvent,
     Case,
@@ -33,7 +35,7 @@ from daas.evidence import (
     case_of,
 )
 from daas.evidence.trust import Trust
-from daas.placement import Decision, Policy, Scheduler
+from daas.placement import Decision, FairnessCertificate, Policy, Scheduler
 from daas.placement.log import Event, LogEntry, NodeUpserted, PodUpserted, encode_entry
 from daas.placement.model import Node, Pod
 
@@ -186,11 +188,13 @@ class World:
 
     def raw_entry(self, data: bytes) -> PlacementDecided | None:
         self.log.append(data)
-        decision = self.scheduler.apply(len(self.log), data).decision
-        return self._anchor(decision) if decision else None
+        applied = self.scheduler.apply(len(self.log), data)
+        if applied.decision is None or applied.fairness is None:
+            return None
+        return self._anchor(applied.decision, applied.fairness)
 
-    def _anchor(self, decision: Decision) -> PlacementDecided:
-        decided = self.sign(decision)
+    def _anchor(self, decision: Decision, fairness: FairnessCertificate) -> PlacementDecided:
+        decided = self.with_fairness(self.sign(decision), claim_of(fairness))
         header, sequence = decided.header, decided.header.sequence
         tx_digest = f"Anchored{sequence}"
         event = AnchoredEvent(
@@ -230,6 +234,12 @@ class World:
         )
         self._bundled_to = header.log_sequence
         return decided
+
+    def with_fairness(self, decided: PlacementDecided, claim: FairnessClaim) -> PlacementDecided:
+        """The decision with a certificate that is signed for it."""
+        payload = claim.signed_payload(payload_digest(decided.header))
+        signature = self.key.sign(intent_message(INTENT_FAIRNESS, decided.timestamp_ms, payload)).hex()
+        return msgspec.structs.replace(decided, fairness=msgspec.structs.replace(claim, signature=signature))
 
     def sign(self, decision: Decision) -> PlacementDecided:
         batch = decision.batch

@@ -13,6 +13,7 @@ INTENT_ACCESS = 2
 INTENT_REBALANCE = 3
 INTENT_RECEIPT = 4
 INTENT_SNAPSHOT = 5
+INTENT_FAIRNESS = 6
 
 
 def header_bcs(header: Header) -> bytes:

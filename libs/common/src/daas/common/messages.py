@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from daas.common.errors import DecodeError
+from daas.common.fairness import FairnessClaim
 
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", description="32 bytes, lower-case hex")]
 PublicKey = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$", description="Ed25519 public key, 32 bytes hex")]
@@ -63,6 +64,7 @@ class PlacementDecided(Message, frozen=True, kw_only=True):
         timestamp_ms: the timestamp inside the signed IntentMessage (that of the log entry).
         public_key, signature: Ed25519 over BCS of IntentMessage {1, timestamp_ms, header}.
         simulated: whether the enclave is the development stand-in.
+        fairness: what the order of the leaves follows from, signed too; null where there are too many tenants.
     """
 
     header: Header
@@ -72,6 +74,7 @@ class PlacementDecided(Message, frozen=True, kw_only=True):
     signature: Signature
     simulated: bool
     leaves: Annotated[tuple[DecidedLeaf, ...], msgspec.Meta(max_length=512)]
+    fairness: FairnessClaim | None = None
 
 
 class PlacementReceived(Message, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from typing import Any, Self
 from daas.common.bus import Bus, BusSettings
 from daas.common.errors import NotFound, Unavailable
 from daas.common.subjects import Service
+from daas.devstack.access import AccessFiles
 from daas.devstack.deployment import Deployment, deploy, operator_key
 from daas.devstack.etcd import EtcdServer
 from daas.devstack.nats import NatsServer
@@ -59,6 +60,7 @@ class Stack:
         self.cluster = cluster
         self.nats = NatsServer(self.state_dir / "nats")
         self.etcd = EtcdServer(self.state_dir / "etcd")
+        self.access = AccessFiles(self.state_dir / "access")
         self.processes: dict[str, Process] = {}
         self.deployment: Deployment | None = None
         self._policy = policy
@@ -86,6 +88,7 @@ class Stack:
             Unavailable: a part did not become ready; the error quotes the end of its log.
         """
         self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        await asyncio.to_thread(self.access.write)
         await asyncio.gather(
             self._named("nats", self.nats.start(), lambda: self.nats.url),
             self._named("etcd", self.etcd.start(), lambda: self.etcd.endpoint),
@@ -134,7 +137,7 @@ class Stack:
 
     async def start_apiserver(self, *flags: str) -> None:
         """Starts the API server, or starts it again on a new port after it was killed."""
-        await self._server("apiserver", "--state", self.state_dir / "apiserver", *flags)
+        await self._server("apiserver", "--state", self.state_dir / "apiserver", *self.access.flags, *flags)
 
     async def start_walrus(self) -> None:
         """Starts the Walrus stand-in, or starts it again on its old port after it was killed."""
@@ -234,7 +237,10 @@ class Stack:
                 "DAAS_RELAY_DEVELOPMENT_ROOT": self.ready("nsm", "root_sha256"),
             },
             "storage": {"DAAS_STORAGE_ETCD_ENDPOINTS": self.etcd.endpoint},
-            "gateway": {"DAAS_GATEWAY_KUBECONFIG": self.ready("apiserver", "kubeconfig")},
+            "gateway": {
+                "DAAS_GATEWAY_KUBECONFIG": self.ready("apiserver", "kubeconfig"),
+                **self.access.gateway_settings(),
+            },
             SEAL_KEEPER: {
                 "DAAS_SEAL_KEEPER_NSM": self.ready("nsm", "socket"),
                 "DAAS_SEAL_KEEPER_LEDGER_URL": self.ready("ledger", "url"),

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 from daas.common.decision import leaf_bcs, payload_digest
 from daas.common.errors import Refused
+from daas.common.fairness import FairnessClaim
 from daas.common.messages import DecidedLeaf, Header
 from daas.evidence.bundle import Case, Segment, Snapshot, describe, segment_of
+from daas.evidence.fairness import certificate_of
 from daas.evidence.report import Check, passed
 from daas.evidence.trust import Trust
 from daas.placement import PlacementBatch, Scheduler
@@ -47,12 +49,15 @@ class Replay:
         sequence: int = self._scheduler.head.sequence
         return sequence
 
-    def through(self, segment: Segment, leaves: Sequence[DecidedLeaf] = ()) -> None:
+    def through(
+        self, segment: Segment, leaves: Sequence[DecidedLeaf] = (), fairness: FairnessClaim | None = None
+    ) -> None:
         """Folds a batch's log entries and holds the decision that comes out against the batch.
 
         Args:
             segment: header, signing time and log entries.
             leaves: the leaves, to name the first that differs.
+            fairness: the certificate, whose amounts have to be those of the replayed state.
 
         Raises:
             Refused: `replay-order`, or `replay-differs` with what differs.
@@ -63,20 +68,26 @@ class Replay:
                 f"batch {sequence} can't be replayed after batch {self.sequence}: those in between are missing",
                 reason="replay-order",
             )
-        made = None
+        made, applied = None, None
         for entry in segment.log:
             if made is not None:
                 raise Refused(
                     f"the log asks for a decision at entry {made.batch.log_sequence}, before batch {sequence} was made",
                     reason="replay-differs",
                 )
-            made = self._scheduler.apply(entry.sequence, entry.data).decision
+            applied = self._scheduler.apply(entry.sequence, entry.data)
+            made = applied.decision
         self.entries += len(segment.log)
         self.batches += 1
         if made is None:
             raise Refused(f"the log up to {header.log_sequence} asks for no decision", reason="replay-differs")
         ours, theirs = made.batch.digest().hex(), payload_digest(header).hex()
         if ours == theirs and made.timestamp_ms == segment.timestamp_ms:
+            if fairness is not None and (applied is None or applied.fairness != certificate_of(fairness)):
+                raise Refused(
+                    f"the fairness certificate of batch {sequence} is not that of the state it was made in",
+                    reason="replay-differs",
+                )
             return
         leaf = next(
             (
@@ -131,5 +142,6 @@ def replay(case: Case, trust: Trust) -> Check:
     replaying = Replay(trust, case.snapshot, case.start)
     for segment in case.segments:
         replaying.through(segment)
-    replaying.through(segment_of(case.bundle), case.bundle.decision().leaves)
+    decided = case.bundle.decision()
+    replaying.through(segment_of(case.bundle), decided.leaves, decided.fairness)
     return replaying.result(replaying.sequence)

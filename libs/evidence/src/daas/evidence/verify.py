@@ -9,7 +9,7 @@ from typing import Final
 
 from daas.common.errors import DaasError, NotFound, Refused
 from daas.common.messages import Header
-from daas.evidence import checks, ledger_checks
+from daas.evidence import checks, fairness, ledger_checks
 from daas.evidence.anchors import AnchorSource
 from daas.evidence.bundle import EvidenceBundle, case_of, decode_file, segment_of
 from daas.evidence.checks import Examined, PodName
@@ -29,6 +29,7 @@ LOCAL_CHECKS: Final[tuple[tuple[str, Callable[[Examined], Check]], ...]] = (
     ("binding", checks.binding),
     ("hash chain", checks.hash_chain),
     ("leaves", checks.leaves),
+    ("fairness", fairness.fairness),
 )
 CHECK_NAMES: Final = (
     "evidence",
@@ -149,7 +150,8 @@ def _continuing(replaying: Replay | None, bundle: EvidenceBundle, before: Header
             raise Refused("the batch before is missing or another one", reason="replay-order")
         if replaying is None:
             raise Refused("an earlier batch can't be replayed", reason="replay-order")
-        replaying.through(segment_of(bundle), bundle.decision().leaves)
+        decided = bundle.decision()
+        replaying.through(segment_of(bundle), decided.leaves, decided.fairness)
         return replaying.result(replaying.sequence)
 
     return make

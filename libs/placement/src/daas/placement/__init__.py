@@ -12,6 +12,7 @@ from daas.placement.log import RefusedEvent
 from daas.placement.policy import Genesis, Policy
 
 if TYPE_CHECKING:
+    from daas.placement.fairness import FairnessCertificate
     from daas.placement.replay import Claim, Difference, Verdict, verify
     from daas.placement.scheduler import Applied, Head, Scheduler
 
@@ -21,6 +22,7 @@ __all__ = [
     "Claim",
     "Decision",
     "Difference",
+    "FairnessCertificate",
     "Genesis",
     "Head",
     "Leaf",
@@ -39,6 +41,7 @@ _HEAVY = {
     "Scheduler": "scheduler",
     "Claim": "replay",
     "Difference": "replay",
+    "FairnessCertificate": "fairness",
     "Verdict": "replay",
     "verify": "replay",
 }

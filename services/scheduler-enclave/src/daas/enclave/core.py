@@ -18,7 +18,7 @@ from daas.enclave.outbox import Fork, Outbox, Role
 from daas.enclave.receipts import Receipts
 from daas.enclave.settings import EnclaveSettings
 from daas.enclave.signing import Signing
-from daas.placement import Applied, Genesis, Scheduler
+from daas.placement import Applied, FairnessCertificate, Genesis, Scheduler
 
 log = logs.get_logger(__name__)
 
@@ -49,6 +49,7 @@ class Core:
         self._settings = settings
         self._scheduler = Scheduler(genesis)
         self._snapshots: dict[int, bytes] = {}
+        self._fairness: dict[int, FairnessCertificate] = {}
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._simulated = False
@@ -137,6 +138,8 @@ class Core:
             return
         sequence = applied.decision.batch.sequence
         self.outbox.decided(applied.decision, monotonic_ms())
+        if sequence > self.outbox.head and applied.fairness is not None:
+            self._fairness[sequence] = applied.fairness
         if sequence > self.outbox.head and sequence % self._settings.enclave_snapshot_every == 0:
             self._snapshots[sequence] = self._scheduler.snapshot()
         self._wake.set()
@@ -165,7 +168,8 @@ class Core:
             if identity is None:
                 continue
             for due in self.outbox.due(monotonic_ms()):
-                message = outgoing.decided(due.decision, identity, simulated=self._simulated)
+                fairness = self._fairness.get(due.decision.batch.sequence)
+                message = outgoing.decided(due.decision, fairness, identity, simulated=self._simulated)
                 message_id = f"decided:{message.payload_digest}:{identity.public_key}:{due.attempt}"
                 await self._bus.publish(subjects.PLACEMENT_DECIDED, message, message_id=message_id)
 
@@ -191,6 +195,8 @@ class Core:
         self.outbox.anchored(anchored.sequence, bytes.fromhex(anchored.payload_digest), anchored.public_key)
         if self.outbox.role is not before:
             log.info("role changed", role=self.outbox.role.value, sequence=anchored.sequence)
+        for sequence in [n for n in self._fairness if n <= self.outbox.head]:
+            del self._fairness[sequence]
         self._room.set()
         await self._keep_snapshots()
 

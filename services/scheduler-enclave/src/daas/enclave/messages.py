@@ -1,13 +1,46 @@
 """Engine values as messages on the bus."""
 
-from daas.common.decision import INTENT_PLACEMENT, intent_message
+import msgspec
+
+from daas.common.decision import INTENT_FAIRNESS, INTENT_PLACEMENT, intent_message
+from daas.common.fairness import MAX_TENANTS, FairnessClaim, Tenant
 from daas.common.messages import DecidedLeaf, Header, PlacementDecided
 from daas.enclave.identity import Identity
-from daas.placement import Decision
+from daas.placement import Decision, FairnessCertificate
 
 
-def decided(decision: Decision, identity: Identity, *, simulated: bool) -> PlacementDecided:
-    """Signs a decision and makes the fact of it."""
+def claim_of(certificate: FairnessCertificate) -> FairnessClaim:
+    """The certificate as it travels, not signed yet: equal requests stand there once."""
+    requests: dict[tuple[tuple[str, int], ...], int] = {}
+    grants = []
+    for grant in certificate.grants:
+        index = requests.setdefault(grant.requests, len(requests))
+        grants.append((index, grant.priority, grant.ticket))
+    return FairnessClaim(
+        capacity=certificate.capacity,
+        tenants=tuple(
+            Tenant(namespace=tenant.namespace, weight=tenant.weight, used=tenant.used, due=tenant.due)
+            for tenant in certificate.tenants
+        ),
+        requests=tuple(requests),
+        grants=tuple(grants),
+    )
+
+
+def _signed(certificate: FairnessCertificate, decision: Decision, identity: Identity) -> FairnessClaim | None:
+    """The certificate bound to its decision; None where more tenants wait than a message holds."""
+    if len(certificate.tenants) > MAX_TENANTS:
+        return None
+    claim = claim_of(certificate)
+    payload = claim.signed_payload(decision.batch.digest())
+    signature = identity.sign(intent_message(INTENT_FAIRNESS, decision.timestamp_ms, payload))
+    return msgspec.structs.replace(claim, signature=signature.hex())
+
+
+def decided(
+    decision: Decision, fairness: FairnessCertificate | None, identity: Identity, *, simulated: bool
+) -> PlacementDecided:
+    """Signs a decision with its certificate, and makes the fact of it."""
     batch = decision.batch
     payload = batch.to_bcs()
     return PlacementDecided(
@@ -41,4 +74,5 @@ def decided(decision: Decision, identity: Identity, *, simulated: bool) -> Place
             )
             for leaf in decision.leaves
         ),
+        fairness=_signed(fairness, decision, identity) if fairness is not None else None,
     )
