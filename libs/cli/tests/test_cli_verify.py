@@ -59,9 +59,9 @@ def evidence(tmp_path: Path) -> Path:
 def test_every_check_of_a_file_is_shown_with_a_tick_and_the_exit_code_is_0(evidence: Path) -> None:
     result = runner.invoke(verify_app, ["pod", "default", "web-3-1", "--evidence", str(evidence), "--offline"])
     assert result.exit_code == 0, result.output
-    assert result.output.count("✓") == 11
+    assert result.output.count("✓") == 12
     assert "simulated" in result.output
-    assert "11 checks passed, 2 not made (offline)" in result.output
+    assert "12 checks passed, 2 not made (offline)" in result.output
 
 
 @pytest.mark.usefixtures("context")
