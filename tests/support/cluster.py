@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -54,13 +54,15 @@ class _PodList(msgspec.Struct):
     items: list[PodView]
 
 
-def node(name: str, *, cpu: str = "16", memory: str = "64Gi", pods: int = 250, **labels: str) -> dict[str, Any]:
+def node(
+    name: str, *, cpu: str = "16", memory: str = "64Gi", pods: int = 250, labels: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """A ready node."""
     resources = {"cpu": cpu, "memory": memory, "ephemeral-storage": "100Gi", "pods": str(pods)}
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **labels}},
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name, **(labels or {})}},
         "status": {
             "capacity": resources,
             "allocatable": resources,
