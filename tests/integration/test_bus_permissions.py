@@ -17,6 +17,7 @@ import pytest
 
 from daas.common.nats_config import inbox_prefix, permissions
 from daas.common.nats_server import Tls, production_config
+from daas.common.nkeys import nkey_public, nkey_secret, nkey_seed
 from daas.common.subjects import (
     ADVISORIES,
     CATALOGUE,
@@ -30,7 +31,7 @@ from daas.common.subjects import (
     durable_name,
     stream_name,
 )
-from daas.devstack.identities import keep_certificate, nkey_public, nkey_secret, nkey_seed
+from daas.devstack.identities import keep_certificate
 from daas.devstack.nats import nats_server_binary
 from daas.devstack.process import Process
 

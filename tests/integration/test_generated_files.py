@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from daas.common.nkeys import nkey_public, nkey_seed
 from daas.common.subjects import Service
-from daas.devstack.identities import keep_certificate, nkey_public, nkey_seed
+from daas.devstack.identities import keep_certificate
 from daas.devstack.nats import nats_server_binary
 
 ROOT = Path(__file__).resolve().parents[2]

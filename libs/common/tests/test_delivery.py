@@ -314,10 +314,6 @@ async def test_a_service_that_may_not_make_its_consumer_is_not_ready_until_it_is
     app = stage.app(Service.STORAGE, nats_declare=False)
     seen = recorder(app)
     config = (await bus.jetstream.consumer_info(STREAM, DURABLE)).config
-    first = stage.app(Service.STORAGE)
-    recorder(first)
-    async with stage.serving(first):  # has made the durable for advisories, as the operator would
-        pass
     async with stage.serving(app):
         await bus.jetstream.delete_consumer(STREAM, DURABLE)
         check = app._all_checks()["consumer:enclave.revoked"]

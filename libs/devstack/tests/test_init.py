@@ -9,8 +9,9 @@ import pytest
 from cryptography import x509
 
 from daas.common.errors import ConfigurationError, Unavailable
+from daas.common.nkeys import keep_nkey, nkey_public, nkey_seed
 from daas.common.subjects import Service
-from daas.devstack.identities import keep_certificate, keep_nkey, nkey_public, nkey_seed
+from daas.devstack.identities import keep_certificate
 from daas.devstack.init import env_file, main, make_identities, ready_line, service_settings
 
 #: From docs.nats.io, "NKeys".

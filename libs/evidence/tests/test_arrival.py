@@ -9,9 +9,9 @@ from evidence_world import CLUSTER, World, a_pod, small_world
 
 from daas.common.errors import NotFound
 from daas.common.messages import PlacementReceived, encode
-from daas.common.receipt import check_receipt, signed_message
+from daas.common.receipt import signed_message
 from daas.evidence import LedgerTransaction, RawEntry, Report, Snapshot
-from daas.evidence.arrival import ArrivalCase, decode_arrival, encode_arrival, verify_arrival
+from daas.evidence.arrival import ArrivalCase, check_receipt, decode_arrival, encode_arrival, verify_arrival
 from daas.evidence.checks import PodName
 from daas.placement.log import PodDeleted
 

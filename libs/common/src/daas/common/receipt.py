@@ -1,11 +1,7 @@
-"""The enclave's receipt for the log, byte for byte: what is under its signature, and whether the signature is right."""
-
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+"""The enclave's receipt for the log, byte for byte: what is under its signature."""
 
 from daas.common import bcs
 from daas.common.decision import INTENT_RECEIPT, intent_message
-from daas.common.errors import Refused
 from daas.common.messages import PlacementReceived
 
 
@@ -38,19 +34,3 @@ def signed_message(receipt: PlacementReceived) -> bytes:
         head=bytes.fromhex(receipt.head),
     )
     return intent_message(INTENT_RECEIPT, receipt.timestamp_ms, payload)
-
-
-def check_receipt(receipt: PlacementReceived) -> None:
-    """Checks the signature; whose key it is, is not judged here.
-
-    Raises:
-        Refused: `bad-signature`.
-    """
-    try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(receipt.public_key)).verify(
-            bytes.fromhex(receipt.signature), signed_message(receipt)
-        )
-    except (InvalidSignature, ValueError):
-        raise Refused(
-            f"not a signature of {receipt.public_key} over this receipt", reason="bad-signature", field="signature"
-        ) from None

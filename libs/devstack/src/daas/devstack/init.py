@@ -19,9 +19,10 @@ from typing import Any, Final
 from daas.common.bus import Bus, BusSettings
 from daas.common.errors import DaasError, Unavailable
 from daas.common.nats_server import Tls, production_config
+from daas.common.nkeys import keep_nkey, write_private
 from daas.common.subjects import Service
 from daas.devstack.deployment import Deployment, deploy, operator_key
-from daas.devstack.identities import keep_certificate, keep_nkey, write_private
+from daas.devstack.identities import keep_certificate
 
 #: NATS users of a development system; those that act on a person's behalf share the folder `people`.
 SERVICES: Final = (Service.GATEWAY, Service.ENCLAVE, Service.RELAY, Service.STORAGE)

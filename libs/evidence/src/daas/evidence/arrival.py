@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Annotated, Final, Literal, Protocol
 
 import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from daas.common.errors import DaasError, DecodeError, Refused
 from daas.common.messages import EnclaveRegistered, Header, Name, PlacementReceived, decode
-from daas.common.receipt import check_receipt, signed_message
+from daas.common.receipt import signed_message
 from daas.evidence import vouching
 from daas.evidence.anchors import AnchorSource
 from daas.evidence.bundle import MAX_ENTRIES, MAX_FILE_BYTES, Raw, RawEntry, Snapshot, describe
@@ -313,3 +315,19 @@ def _seen(data: bytes, pod: PodName) -> tuple[str | None, int]:
 def brings(data: bytes, pod: PodName) -> bool:
     """Whether a log entry brings the pod as one that waits for a node."""
     return _seen(data, pod)[0] is not None
+
+
+def check_receipt(receipt: PlacementReceived) -> None:
+    """Checks the signature; whose key it is, is not judged here.
+
+    Raises:
+        Refused: `bad-signature`.
+    """
+    try:
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(receipt.public_key)).verify(
+            bytes.fromhex(receipt.signature), signed_message(receipt)
+        )
+    except (InvalidSignature, ValueError):
+        raise Refused(
+            f"not a signature of {receipt.public_key} over this receipt", reason="bad-signature", field="signature"
+        ) from None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from faststream.exceptions import NackMessage
 from faststream.nats import NatsMessage
+from nats.js import api
 
 from daas.common.bus.declarations import DurableOptions, consumer_config
 from daas.common.bus.delivery import retry_delay_s
@@ -18,7 +19,16 @@ from daas.common.bus.message import StoredMessage
 from daas.common.bus.subscriber import DurableSubscriber
 from daas.common.errors import DaasError, NotFound, Refused
 from daas.common.logs import get_logger
-from daas.common.subjects import ADVISORIES, Stream, Subject, advisory_durable, durable_name, stream_name
+from daas.common.subjects import (
+    ADVISORIES,
+    CATALOGUE,
+    Service,
+    Stream,
+    Subject,
+    advisory_durable,
+    durable_name,
+    stream_name,
+)
 
 if TYPE_CHECKING:
     from daas.common.bus.connection import Bus
@@ -40,6 +50,17 @@ class Advisory(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
+def advisory_config(cluster: str, service: Service) -> api.ConsumerConfig:
+    """The durable under which a service reads the advisories about all durables that the catalogue gives it."""
+    filters = sorted(
+        f"{advisory}.{stream_name(cluster, subject.stream)}.{durable_name(service, subject)}"
+        for advisory in ADVISORIES
+        for subject in CATALOGUE
+        if service in subject.consumers and subject.stream is not None
+    )
+    return consumer_config(advisory_durable(service), filters, _OPTIONS)
+
+
 def watch_advisories(bus: "Bus", subjects: list[Subject]) -> DurableSubscriber:
     """A subscriber to the advisories about this service's durables on `subjects`, which all are kept in streams."""
     durables = {
@@ -47,8 +68,7 @@ def watch_advisories(bus: "Bus", subjects: list[Subject]) -> DurableSubscriber:
         for subject in subjects
         if subject.stream is not None
     }
-    filters = sorted(f"{advisory}.{stream}.{durable}" for advisory in ADVISORIES for stream, durable in durables)
-    config = consumer_config(advisory_durable(bus.service), filters, _OPTIONS)
+    config = advisory_config(bus.cluster, bus.service)
     subscriber = DurableSubscriber(bus, Stream.ADVISORY, config, _OPTIONS, "advisories")
 
     async def handle(message: NatsMessage) -> None:

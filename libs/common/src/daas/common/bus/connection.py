@@ -14,6 +14,7 @@ from nats.aio.msg import Msg
 
 from daas.common import envelope, merkle
 from daas.common.bus import declarations, objects
+from daas.common.bus.advisories import advisory_config
 from daas.common.bus.failures import translate, translated
 from daas.common.bus.link import Link, log
 from daas.common.bus.message import StoredMessage, directly_got
@@ -24,6 +25,7 @@ from daas.common.messages import DeadLetter, Message, encode
 from daas.common.metrics import BusMetrics
 from daas.common.settings import BusSettings
 from daas.common.subjects import (
+    CATALOGUE,
     DLQ,
     MAX_MESSAGE_BYTES,
     MEBIBYTE,
@@ -334,6 +336,11 @@ class Bus(Link):
                 config = declarations.durable_config(self.cluster, service, row, declarations.DurableOptions())
                 name = stream_name(self.cluster, row.stream)
                 await declarations.ensure_consumer(self.jetstream, name, config, declare=True)
+        advised = {service for row in CATALOGUE if row.stream is not None for service in row.consumers}
+        for service in sorted(advised) if consumers else ():
+            config = advisory_config(self.cluster, service)
+            name = stream_name(self.cluster, Stream.ADVISORY)
+            await declarations.ensure_consumer(self.jetstream, name, config, declare=True)
 
     async def ensure_stream(self, stream: Stream, *, make: bool | None = None) -> None:
         """Makes one stream of the catalogue where it is missing (if `make`, by default the setting, allows it)."""
