@@ -15,7 +15,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from daas.common.errors import ConfigurationError, DaasError, DecodeError
+from daas.common.errors import ConfigurationError, DaasError, DecodeError, InvalidInput
 from daas.common.messages import Name, ObjectId
 from daas.seal import EncryptedObject
 
@@ -157,3 +157,15 @@ def save(path: Path, keyring: Keyring) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def drop(keyring: Keyring, number: int) -> Keyring:
+    """A keyring without an old generation. What is still stored under it can't be read any more, by nobody.
+
+    Raises:
+        InvalidInput: `kms-generation`: there is no such generation, or it is the current one.
+    """
+    kept = tuple(one for one in keyring.generations if one.number != number)
+    if len(kept) == len(keyring.generations) or kept[-1:] != keyring.generations[-1:]:
+        raise InvalidInput(f"generation {number} is the current one, or there is none", reason="kms-generation")
+    return msgspec.structs.replace(keyring, generations=kept)

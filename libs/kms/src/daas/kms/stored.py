@@ -31,7 +31,8 @@ ANNOTATIONS_BYTES_MAX: Final = 32 * 1024
 _INFO_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
-_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
+#: Names of providers, which stand between colons.
+PROVIDER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
 
@@ -66,7 +67,7 @@ class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             InvalidInput: as `check_encrypted`; `kms-provider`.
         """
-        if not _NAME.fullmatch(self.provider):
+        if not PROVIDER_NAME.fullmatch(self.provider):
             raise InvalidInput(f"{self.provider!r} can't name a provider", reason="kms-provider")
         check_encrypted(self.key_id, self.dek_source, self.annotations)
         source_type = wire.HKDF_SHA256_XNONCE_AES_GCM_SEED if self.seeded else wire.AES_GCM_KEY
@@ -87,7 +88,7 @@ class StoredObject(msgspec.Struct, frozen=True, kw_only=True):
             DecodeError: `kms-stored`; InvalidInput: as `check_encrypted`.
         """
         name, colon, rest = body.removeprefix(PREFIX).partition(b":")
-        if not body.startswith(PREFIX) or not colon or not _NAME.fullmatch(name.decode("ascii", "replace")):
+        if not body.startswith(PREFIX) or not colon or not PROVIDER_NAME.fullmatch(name.decode("ascii", "replace")):
             raise DecodeError("the value is not under a KMS v2 provider", reason="kms-stored")
         try:
             message = wire.EncryptedObject.FromString(rest)

@@ -29,6 +29,7 @@ def _arguments() -> argparse.Namespace:
         action="store_true",
         help="a bare API server: deleted namespaces and pods on nodes stay until someone finishes them",
     )
+    parser.add_argument("--encryption-provider-config", type=Path, help="EncryptionConfiguration: KMS v2 and identity")
     add_flags(parser)
     return parser.parse_args()
 
@@ -44,6 +45,7 @@ async def _run(arguments: argparse.Namespace) -> None:
         controllers=not arguments.no_controllers,
         history_events_max=arguments.history,
         webhooks=from_flags(arguments),
+        encryption_config=arguments.encryption_provider_config,
     )
     # What is loaded by now stays: keep the collector from walking it on every full collection.
     gc.collect()

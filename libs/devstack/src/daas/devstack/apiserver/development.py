@@ -5,6 +5,7 @@ import contextlib
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from daas.devstack.apiserver.access import AUTHENTICATED, MASTERS, StaticTokens, User
 from daas.devstack.apiserver.admission import (
@@ -18,14 +19,17 @@ from daas.devstack.apiserver.admission import (
 from daas.devstack.apiserver.certificates import load_identity, write_kubeconfig
 from daas.devstack.apiserver.controllers import SimulatedControllers
 from daas.devstack.apiserver.resources import Object
-from daas.devstack.apiserver.server import ApiServer
-from daas.devstack.apiserver.storage import HISTORY_EVENTS_MAX, IdentityTransform, Storage
+from daas.devstack.apiserver.server import ApiServer, HealthCheck
+from daas.devstack.apiserver.storage import HISTORY_EVENTS_MAX, IdentityTransform, Storage, StorageTransform
 from daas.devstack.apiserver.webhooks.audit import BatchSender
 from daas.devstack.apiserver.webhooks.dynamic import MutatingWebhooks, ValidatingWebhooks
 from daas.devstack.apiserver.webhooks.endpoint import WebhookClient
 from daas.devstack.apiserver.webhooks.options import WebhookOptions
 from daas.devstack.apiserver.webhooks.policies import AdmissionPolicies
 from daas.devstack.apiserver.writes import now
+
+if TYPE_CHECKING:
+    from daas.devstack.apiserver.encryption.transform import Encryption
 
 NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 
@@ -53,6 +57,7 @@ class Running:
     controllers: asyncio.Task[None] | None
     webhooks: WebhookClient
     audit: BatchSender | None
+    encryption: "Encryption | None" = None
 
     async def stop(self) -> None:
         """Stop it; the state stays."""
@@ -61,6 +66,8 @@ class Running:
             with contextlib.suppress(asyncio.CancelledError):
                 await self.controllers
         await self.server.stop()
+        if self.encryption is not None:
+            await self.encryption.stop()
         if self.audit is not None:
             await self.audit.stop()
         await self.webhooks.close()
@@ -73,6 +80,7 @@ async def start(
     controllers: bool = True,
     history_events_max: int = HISTORY_EVENTS_MAX,
     webhooks: WebhookOptions | None = None,
+    encryption_config: Path | None = None,
 ) -> Running:
     """Start a development API server on 127.0.0.1.
 
@@ -82,13 +90,16 @@ async def start(
         controllers: whether the simulated controllers finish deletions; without them it is a bare API server.
         history_events_max: how many changes a watch can reach back.
         webhooks: authentication, authorization and audit webhooks; admission webhooks are objects of the API.
+        encryption_config: an EncryptionConfiguration; without one everything is stored as it is.
 
     Raises:
-        ConfigurationError: a file that `webhooks` names can't be used.
+        ConfigurationError: a file that `webhooks` or `encryption_config` names can't be used.
     """
     webhooks = webhooks or WebhookOptions()
     identity = load_identity(state)
-    storage = Storage(state / "log.sqlite", IdentityTransform(), history_events_max=history_events_max)
+    encryption = _encryption(encryption_config)
+    transform: StorageTransform = encryption or IdentityTransform()
+    storage = Storage(state / "log.sqlite", transform, history_events_max=history_events_max)
     client = WebhookClient()
     plugins: list[AdmissionPlugin] = [NamespaceLifecycle(storage), Priority(storage), DefaultTolerationSeconds()]
     validating: list[ValidatingPhase] = [AdmissionPolicies(storage), ValidatingWebhooks(storage, client)]
@@ -96,13 +107,40 @@ async def start(
     tokens = StaticTokens({identity.token: User("kubernetes-admin", (MASTERS, AUTHENTICATED))})
     sender = webhooks.sender(client)
     authenticator = webhooks.authenticator(tokens, client)
-    server = ApiServer(storage, admission, authenticator, webhooks.authorizer(storage, client), webhooks.audit(sender))
+    checks: dict[str, HealthCheck] = {}
+    if encryption is not None:
+        encryption.on_usable = storage.unlock
+
+        async def informers() -> str:
+            return f"not read yet: {', '.join(storage.locked)}" if storage.locked else ""
+
+        checks = {"kms-providers": encryption.health, "informer-sync": informers}
+    server = ApiServer(
+        storage,
+        admission,
+        authenticator,
+        webhooks.authorizer(storage, client),
+        webhooks.audit(sender),
+        checks=checks,
+    )
     server.ensure_namespaces(NAMESPACES, _namespace)
     chosen = await server.start(port, identity.tls())
     url = f"https://127.0.0.1:{chosen}"
     if sender is not None:
         sender.start()
+    if encryption is not None:
+        encryption.start()
     kubeconfig = state / "kubeconfig"
     write_kubeconfig(kubeconfig, url, identity)
     task = asyncio.create_task(SimulatedControllers(storage).run()) if controllers else None
-    return Running(url, kubeconfig, server, task, client, sender)
+    return Running(url, kubeconfig, server, task, client, sender, encryption)
+
+
+def _encryption(path: Path | None) -> "Encryption | None":
+    if path is None:
+        return None
+    # gRPC takes 17 MB: only servers that encrypt load it.
+    from daas.devstack.apiserver.encryption.config import load  # noqa: PLC0415
+    from daas.devstack.apiserver.encryption.transform import Encryption  # noqa: PLC0415
+
+    return Encryption(load(path))

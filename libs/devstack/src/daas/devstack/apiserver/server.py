@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import ssl
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import orjson
@@ -34,6 +35,9 @@ from daas.devstack.apiserver.writes import Writer, current
 _LOG = logging.getLogger(__name__)
 _HEALTH = frozenset({"healthz", "livez", "readyz"})
 
+#: A health check: empty if all is well, or what is not.
+HealthCheck = Callable[[], Awaitable[str]]
+
 
 class AuthorizationFailed(Unavailable):
     """An authorizer could not be asked: the client gets a bare 500, as kube-apiserver gives it."""
@@ -49,12 +53,15 @@ class ApiServer:
         authenticator: Authenticator,
         authorizer: Authorizer,
         audit: AuditLog | None = None,
+        *,
+        checks: Mapping[str, HealthCheck] | None = None,
     ) -> None:
         self.storage = storage
         self._admission = admission
         self._authenticator = authenticator
         self._authorizer = authorizer
         self._audit = audit
+        self._checks = {"ping": _ping, **(checks or {})}
         self._writer = Writer(storage, admission)
         self._deleter = Deleter(storage, admission)
         self._watchers: set[Watcher] = set()
@@ -125,6 +132,8 @@ class ApiServer:
         is_resource = (parts[:1] == ["api"] and len(parts) > 2) or (parts[:1] == ["apis"] and len(parts) > 3)
         if not is_resource:
             await self._allow(user, Attributes(verb=request.method.lower(), path=path), seen)
+            if parts and parts[0] in _HEALTH and request.method in ("GET", "HEAD"):
+                return await self._health(parts, verbose="verbose" in request.query)
             return self._non_resource(request, parts)
         target = parse_target(path)
         call = Call(request, user, verb_of(request.method, target, request.query), target, [], seen.trail)
@@ -161,8 +170,6 @@ class ApiServer:
         accept = request.headers.get("Accept", "")
         if not parts:
             return json_response({"paths": ["/api", "/apis", "/livez", "/openapi/v3", "/readyz", "/version"]})
-        if parts[0] in _HEALTH:
-            return web.Response(text="ok")
         try:
             if parts[0] == "version":
                 return json_response(discovery.version_info())
@@ -179,6 +186,26 @@ class ApiServer:
         except KeyError as unknown:
             raise errors.path_not_found() from unknown
         raise errors.path_not_found()
+
+    async def _health(self, parts: list[str], *, verbose: bool) -> web.Response:
+        """As kube-apiserver's: `ok`, or every check with what failed; reasons are for the log, and for one check."""
+        if len(parts) > 2 or (len(parts) == 2 and parts[1] not in self._checks):
+            raise errors.path_not_found()
+        if len(parts) == 2:
+            problem = await self._checks[parts[1]]()
+            if problem:
+                return web.Response(text=f"internal server error: {problem}\n", status=500)
+            return web.Response(text="ok")
+        lines, failed = [], False
+        for name, check in self._checks.items():
+            problem = await check()
+            failed = failed or bool(problem)
+            lines.append(f"[-]{name} failed: reason withheld" if problem else f"[+]{name} ok")
+            if problem:
+                _LOG.warning("%s: check %s failed: %s", parts[0], name, problem)
+        if failed:
+            return web.Response(text="\n".join([*lines, f"{parts[0]} check failed", ""]), status=500)
+        return web.Response(text="\n".join([*lines, f"{parts[0]} check passed", ""]) if verbose else "ok")
 
     @staticmethod
     def _openapi(rest: list[str]) -> Object:
@@ -281,3 +308,7 @@ class ApiServer:
         for name in names:
             if self.storage.get(BY_KEY["namespaces"], "", name) is None:
                 self.storage.create(BY_KEY["namespaces"], make(name))
+
+
+async def _ping() -> str:
+    return ""

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import orjson
 
-from daas.devstack.apiserver.errors import expired
+from daas.common.errors import DaasError, Unavailable
+from daas.devstack.apiserver.errors import ApiError, expired
 from daas.devstack.apiserver.resources import BY_KEY, Resource, dig
 
 # 30,000 changes are several minutes of the fastest churn this server can make; 48 MiB keep it below its memory budget.
@@ -24,15 +25,27 @@ HISTORY_BYTES_MAX = 48 << 20
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 
 
+class Locked(Unavailable):
+    """A stored value can't be read yet; `Storage.unlock` tries again."""
+
+
+class Unwritable(Unavailable):
+    """Nothing of this resource can be written now."""
+
+
 class StorageTransform(Protocol):
     """What stands between memory and disk, as kube-apiserver's value transformers (KMS v2) do. `key` authenticates."""
 
     def to_storage(self, resource: str, key: str, body: bytes) -> bytes:
-        """The bytes to write."""
+        """The bytes to write. Raises Unwritable."""
         ...
 
     def from_storage(self, resource: str, key: str, body: bytes) -> bytes:
-        """What to_storage was given. Raises DaasError where it cannot be had."""
+        """What to_storage was given. Raises Locked where that can't be had yet, DaasError where it can't be had."""
+        ...
+
+    def is_stale(self, resource: str, body: bytes) -> bool:
+        """Whether to_storage would write that today in another way: an unchanged object is written again then."""
         ...
 
 
@@ -46,6 +59,10 @@ class IdentityTransform:
     def from_storage(self, _resource: str, _key: str, body: bytes) -> bytes:
         """The body."""
         return body
+
+    def is_stale(self, _resource: str, _body: bytes) -> bool:
+        """Never."""
+        return False
 
 
 Key = tuple[str, str]  # namespace and name
@@ -80,6 +97,8 @@ class Event:
 
 
 Subscriber = Callable[[Event], None]
+#: One row of the log: version, resource, namespace, name, type of change, stored body.
+Row = tuple[int, str, str, str, str, bytes]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS log (
@@ -113,6 +132,9 @@ class Storage:
         self._history: deque[Event] = deque()
         self._history_bytes = 0
         self._subscribers: dict[str, list[Subscriber]] = {key: [] for key in BY_KEY}
+        #: Rows that wait for a key, with all later ones of their resource; and objects whose newest row can't be read.
+        self._locked: dict[str, list[Row]] = {}
+        self._unreadable: dict[str, dict[Key, str]] = {key: {} for key in BY_KEY}
         self.version = 1
         self.compacted = 0
         self._db = sqlite3.connect(path or ":memory:", isolation_level=None)
@@ -123,14 +145,65 @@ class Storage:
     def _load(self) -> None:
         meta = dict(self._db.execute("SELECT name, value FROM meta"))
         self.compacted = meta.get("compacted", 0)
-        for version, resource, namespace, name, kind, body in self._db.execute("SELECT * FROM log ORDER BY version"):
-            self.version = version
-            if resource not in self._objects:
-                continue
-            body_plain = self._transform.from_storage(resource, f"{namespace}/{name}", body)
-            record = self._record(BY_KEY[resource], namespace, name, version, body_plain)
-            self._apply(resource, kind, record, remember=version > self.compacted)
+        for row in self._db.execute("SELECT * FROM log ORDER BY version"):
+            self.version = row[0]
+            if row[1] in self._objects:
+                self._load_row(row)
         self.version = max(self.version, meta.get("version", 1))
+
+    def _load_row(self, row: Row) -> None:
+        version, resource, namespace, name, kind, body = row
+        if resource in self._locked:
+            self._locked[resource].append(row)
+            return
+        where = (namespace, name)
+        try:
+            plain = self._transform.from_storage(resource, f"{namespace}/{name}", body)
+        except Locked:
+            self._locked[resource] = [row]
+            return
+        except DaasError as error:
+            # What was overwritten or deleted since is not missed, but watches can't reach back behind it.
+            self._objects[resource].pop(where, None)
+            self._sorted[resource] = None
+            self._unreadable[resource].pop(where, None)
+            if kind != DELETED:
+                self._unreadable[resource][where] = error.message
+            self.compacted = max(self.compacted, version)
+            return
+        self._unreadable[resource].pop(where, None)
+        record = self._record(BY_KEY[resource], namespace, name, version, plain)
+        self._apply(resource, kind, record, remember=version > self.compacted)
+
+    def unlock(self) -> None:
+        """Read what was locked, as far as the transform can now."""
+        if not self._locked:
+            return
+        waiting, self._locked = self._locked, {}
+        for rows in waiting.values():
+            for row in rows:
+                self._load_row(row)
+        self._history = deque(sorted(self._history, key=lambda event: event.version))
+
+    @property
+    def locked(self) -> tuple[str, ...]:
+        """Resources that can't be read yet."""
+        return tuple(self._locked)
+
+    def is_stale(self, resource: Resource, record: Record) -> bool:
+        """Whether an unchanged object should be written again, since its key is not the present one."""
+        key = BY_KEY[resource.key].key
+        row = self._db.execute("SELECT body FROM log WHERE version = ?", (record.version,)).fetchone()
+        return row is not None and self._transform.is_stale(key, row[0])
+
+    def _check_readable(self, key: str, namespace: str | None, name: str | None = None) -> None:
+        """Raises ApiError 500 where something that is asked for can't be read (yet)."""
+        if self._locked and key in self._locked:
+            raise _internal("got unexpected nil transformer")
+        for where, why in self._unreadable[key].items():
+            if namespace in (None, where[0]) and name in (None, where[1]):
+                path = f"/registry/{key.partition('.')[0]}/{where[0]}/{where[1]}"
+                raise _internal(f'unable to transform key "{path}": {why}')
 
     def close(self) -> None:
         """Close the log; the store cannot be used afterwards."""
@@ -140,7 +213,8 @@ class Storage:
     # Reading ---------------------------------------------------------------------------------------------------
 
     def get(self, resource: Resource, namespace: str, name: str) -> Record | None:
-        """The current version of an object."""
+        """The current version of an object. Raises ApiError 500 if it can't be read."""
+        self._check_readable(resource.key, namespace, name)
         return self._objects[resource.key].get((namespace, name))
 
     def count(self, resource: Resource) -> int:
@@ -156,8 +230,9 @@ class Storage:
     def records(self, resource: Resource, namespace: str | None, at: int | None = None) -> Iterator[Record]:
         """Objects in order of (namespace, name), of one namespace or of all (None), as of version `at` or now.
 
-        Raises ApiError 410 if `at` has been compacted.
+        Raises ApiError 410 if `at` has been compacted, 500 if one of them can't be read.
         """
+        self._check_readable(resource.key, namespace)
         objects: Mapping[Key, Record] = self._objects[resource.key]
         if at is not None and at != self.version:
             objects = self._as_of(resource.key, at)
@@ -191,6 +266,7 @@ class Storage:
     def since(self, resource: Resource, version: int) -> list[Event]:
         """All changes of the resource after `version`, oldest first. Raises ApiError 410 if compacted."""
         self.check_window(version)
+        self._check_readable(resource.key, None)
         found: list[Event] = []
         for event in reversed(self._history):
             if event.version <= version:
@@ -237,7 +313,10 @@ class Storage:
         namespace, name = meta.get("namespace", ""), meta["name"]
         raw = orjson.dumps(obj)
         record = self._record_of(stored, (namespace, name), version, raw, obj)
-        body = self._transform.to_storage(stored.key, f"{namespace}/{name}", raw)
+        try:
+            body = self._transform.to_storage(stored.key, f"{namespace}/{name}", raw)
+        except Unwritable as error:
+            raise _internal(error.message) from None
         self._db.execute("INSERT INTO log VALUES (?,?,?,?,?,?)", (version, stored.key, namespace, name, kind, body))
         self.version = version
         event = self._apply(stored.key, kind, record, remember=True)
@@ -284,3 +363,7 @@ class Storage:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('compacted', ?)", (self.compacted,))
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('version', ?)", (self.version,))
         self._db.execute("COMMIT")
+
+
+def _internal(text: str) -> ApiError:
+    return ApiError(500, "InternalError", f"Internal error occurred: {text}")

@@ -230,7 +230,7 @@ class Writer:
         elif entries is not None:
             meta["managedFields"] = entries
         await self._admission.validate(operation, new)
-        if self._unchanged(new, old):
+        if self._unchanged(new, old) and not self._storage.is_stale(resource, record):
             return record
         if self._storage.get(resource, record.namespace, record.name) is not record:
             raise errors.modified(resource.plural, resource.group, record.name)
