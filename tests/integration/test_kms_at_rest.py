@@ -19,6 +19,7 @@ from daas.kms import keyring as keyrings
 from daas.kms.stored import StoredObject
 from daas.kube.install import Installation
 from daas.kube.install.files import encryption
+from daas.sealkeeper.kms.settings import KmsSettings
 
 pytestmark = [
     pytest.mark.connected,
@@ -179,8 +180,7 @@ async def test_after_a_rotation_a_rewrite_brings_every_secret_under_the_new_key(
     assert "Y29ycmVjdC1" in await cluster.kubectl("get", "secret", "db", "-o", "json")
 
 
-def test_the_endpoint_that_k3s_gets_is_where_the_plugin_listens() -> None:
-    from daas.sealkeeper.kms.settings import KmsSettings  # noqa: PLC0415 - only its default is looked at
+async def test_the_endpoint_that_k3s_gets_is_where_the_plugin_listens() -> None:
 
     endpoint: Any = encryption(Installation("https://gateway:8443"))["resources"][0]["providers"][0]["kms"]["endpoint"]
     default: Path = KmsSettings.model_fields["kms_socket"].default
