@@ -38,7 +38,8 @@ from daas.secrets import (
     share_envelope,
     state_of,
 )
-from daas.secrets.manifest import ANNOTATIONS, ENVELOPE, GENERATION, SEAL_POLICY
+from daas.secrets.manifest import ANNOTATIONS, ENVELOPE, ENVELOPE_KEY, GENERATION, SEAL_POLICY
+from daas.secrets.mounted import mounted_secret
 
 PARAMETERS = parameters()
 ENCRYPTOR = PARAMETERS.key_servers.encryptor()
@@ -68,6 +69,39 @@ def test_a_sealed_secret_opens_to_what_it_was_and_shows_nothing_of_it() -> None:
     assert state_of(sealed) is State.SEALED
     assert open_(sealed) == DATA
     assert opened_secret(sealed, open_(sealed)) == secret(DATA, labels={"app": "shop"})
+
+
+def files_of(manifest: dict[str, Any]) -> dict[str, bytes]:
+    return {name: base64.b64decode(value) for name, value in manifest["data"].items()}
+
+
+def test_the_files_of_a_mounted_secret_open_in_their_place_and_nowhere_else() -> None:
+    registry = {".dockerconfigjson": b'{"auths": {"example.com": {"auth": "eDp5"}}}'}
+    for data, secret_type in ((DATA, "Opaque"), (registry, "kubernetes.io/dockerconfigjson")):
+        sealed = seal(secret(data, secret_type=secret_type))
+        place = SealedSecret.parse("east", sealed).place
+        mounted = mounted_secret(place, files_of(sealed))
+        assert mounted.open(release(mounted.envelope)) == data
+        with pytest.raises(WrongPlace):
+            mounted_secret(Place("east", place.namespace, "other"), files_of(sealed))
+    with pytest.raises(MalformedEnvelope) as caught:
+        mounted_secret(place, {"password": b"in clear"})
+    assert caught.value.reason == "secret-not-sealed"
+
+
+def test_a_mounted_envelope_that_differs_from_the_annotation_is_refused() -> None:
+    sealed, other = seal(secret(DATA)), seal(secret(DATA))
+    sealed["data"][ENVELOPE_KEY] = other["data"][ENVELOPE_KEY]
+    with pytest.raises(MalformedEnvelope) as caught:
+        open_(sealed)
+    assert caught.value.reason == "annotation-differs"
+
+
+def test_plain_values_over_sealed_ones_are_sealed_anew() -> None:
+    sealed = seal(secret(DATA))
+    again = seal(sealed | {"data": sealed["data"] | secret(DATA)["data"]})
+    assert open_(again) == DATA
+    assert again["data"][ENVELOPE_KEY] != sealed["data"][ENVELOPE_KEY]
 
 
 def test_sealing_again_changes_nothing_but_another_generation_is_refused() -> None:
@@ -185,7 +219,7 @@ def test_all_four_classes_are_sealed_and_opened() -> None:
         assert sealed["type"] == secret_type
         assert open_(sealed) == data
         if kind == "registry":  # the API server takes nothing but JSON objects here
-            (stored,) = sealed["data"].values()
+            stored = next(value for name, value in sealed["data"].items() if name != ENVELOPE_KEY)
             assert list(json.loads(base64.b64decode(stored))) == ["k3s-daas.io/sealed"]
 
 

@@ -14,7 +14,7 @@ A mistake is found while the content can still be seen: a sealed value looks lik
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -101,6 +101,12 @@ def check_shape(data: Data) -> None:
                                   reason="secret-key", field="data")  # fmt: skip
     if sum(map(len, data.values())) > DATA_BYTES_MAX:
         raise MalformedSecret(f"a Secret holds at most {DATA_BYTES_MAX} bytes", reason="secret-size", field="data")
+
+
+def type_by_keys(keys: Iterable[str]) -> str:
+    """The type whose values are wrapped, where one of its keys is there; else Opaque, whose values never are."""
+    found = set(keys)
+    return next((secret_type for secret_type, key in _JSON_KEYS.items() if key in found), OPAQUE)
 
 
 def wrap_value(secret_type: str, key_name: str, sealed: bytes) -> bytes:

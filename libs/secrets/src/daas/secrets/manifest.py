@@ -8,7 +8,8 @@ A sealed Secret keeps its name, type, labels and keys. What changes:
                           k3s-daas.io/seal-generation: "3"       its generation
                           k3s-daas.io/envelope-scope: secret     or `namespace`: a shared envelope
                           k3s-daas.io/secret-class: tls          tls, node, application or registry
-    data                  every value sealed (see `daas.secrets.envelope`)
+    data                  every value sealed (see `daas.secrets.envelope`), and the envelope once more under the key
+                          k3s-daas.envelope, since a pod that mounts the Secret sees data and no annotations
 
 `stringData` is merged into `data` as the API server does, and kubectl's `last-applied-configuration`, which holds a
 copy of what was applied, is removed. The annotations are for readers and `kubectl`: the envelope's id says the same,
@@ -36,6 +37,8 @@ ENVELOPE: Final = "k3s-daas.io/envelope"
 GENERATION: Final = "k3s-daas.io/seal-generation"
 SCOPE: Final = "k3s-daas.io/envelope-scope"
 CLASS: Final = "k3s-daas.io/secret-class"
+#: Key in `data` that holds the envelope for pods.
+ENVELOPE_KEY: Final = "k3s-daas.envelope"
 #: All annotations that sealing sets.
 ANNOTATIONS: Final = (ENVELOPE, SEAL_POLICY, GENERATION, SCOPE, CLASS)
 _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
@@ -90,6 +93,7 @@ class SealedSecret(msgspec.Struct, frozen=True):
                 `value-*`, `annotation-differs`. WrongPlace: `sealed-elsewhere`.
         """
         place, data = place_of(cluster, manifest), data_of(manifest)
+        mounted = data.pop(ENVELOPE_KEY, None)
         match state_of(manifest):
             case State.PLAIN:
                 raise MalformedEnvelope(f"Secret {place.namespace}/{place.name} is not sealed",
@@ -105,6 +109,9 @@ class SealedSecret(msgspec.Struct, frozen=True):
         envelope = _envelope(annotations)
         envelope.check(place)
         _check_annotations(annotations, envelope)
+        if mounted is not None and mounted != envelope.encoded:
+            raise MalformedEnvelope(f"{ENVELOPE_KEY} is another envelope than the annotation's",
+                                    reason="annotation-differs", field=ENVELOPE_KEY)  # fmt: skip
         return cls(
             place=place,
             policy_name=_strings(manifest, "labels").get(SEAL_POLICY, ""),
@@ -130,7 +137,7 @@ def state_of(manifest: Manifest) -> State:
     Only the form is judged here; `SealedSecret.parse` says whether it belongs where it lies.
     """
     secret_type = type_of(manifest)
-    values = data_of(manifest)
+    values = {name: value for name, value in data_of(manifest).items() if name != ENVELOPE_KEY}
     sealed = {name for name, value in values.items() if _looks_sealed(secret_type, name, value)}
     has_envelope = ENVELOPE in _strings(manifest, "annotations")
     if not sealed:
@@ -164,6 +171,7 @@ def seal_secret(
             reason="secret-sealed-otherwise",
         )
     secret_type, data = type_of(manifest), data_of(manifest)
+    data.pop(ENVELOPE_KEY, None)  # of an earlier sealing, whose values somebody has replaced with plain ones
     kind = classes.check_data(secret_type, data)
     key = _data_key(place, parameters, encryptor, shared)
     envelope = key.envelope
@@ -178,6 +186,7 @@ def seal_secret(
         CLASS: kind.value,
     }
     values = {name: classes.wrap_value(secret_type, name, key.encrypt(place, name, v)) for name, v in data.items()}
+    values[ENVELOPE_KEY] = envelope.encoded
     sealed_manifest = {k: v for k, v in manifest.items() if k not in {"stringData", "data", "metadata"}}
     return sealed_manifest | {"metadata": metadata, "data": _encoded(values)}
 
