@@ -4,11 +4,11 @@
     sealed = seal_secret(manifest, parameters, parameters.key_servers.encryptor())
 
     secret = SealedSecret.parse(cluster, manifest)                   # refuses what was moved here
-    ptb = approve_ptb(package, secret.envelope, policy, ByStake(pool), session.verification_key)
-    key = DataKey(secret.envelope, await client.decrypt(secret.envelope.sealed, session, ptb))
-    values = secret.open(key)
+    policy, right = await shared_object(ledger, secret.policy), await right_of(ledger, registry)
+    values = await open_secret(client, session, secret, package=package, policy=policy, right=right)
 
-Nothing here does any I/O. See docs/secrets.md.
+Nothing here does any I/O but `daas.secrets.reading`, through a SealClient and a ledger that it is given. See
+docs/secrets.md.
 """
 
 from daas.secrets.approval import (
@@ -38,6 +38,7 @@ from daas.secrets.manifest import (
 )
 from daas.secrets.parameters import KeyServers, KnownKeyServer, SealParameters
 from daas.secrets.questions import OpenAnswer, OpenQuestion, SealAnswer, SealQuestion
+from daas.secrets.reading import denial, open_envelope, open_secret, right_of, shared_object
 
 __all__ = [
     "AsNode",
@@ -74,12 +75,17 @@ __all__ = [
     "approve_ptb",
     "check_data",
     "class_of",
+    "denial",
     "is_sealed_value",
+    "open_envelope",
+    "open_secret",
     "opened_secret",
     "place_of",
+    "right_of",
     "seal_envelope",
     "seal_reply",
     "seal_secret",
     "share_envelope",
+    "shared_object",
     "state_of",
 ]
