@@ -7,7 +7,7 @@ from placement_simulator import Simulator
 from placement_world import GENESIS, World, make_node, make_pod
 
 from daas.common import merkle
-from daas.placement import Leaf, PlacementBatch
+from daas.placement import Leaf, PlacementBatch, Preemption
 from daas.placement.errors import SnapshotError
 from daas.placement.fold import node_record
 from daas.placement.integrity import Finding, Refutation, open_node, open_pod, refute, verify_feasibility
@@ -25,12 +25,20 @@ def forged(world: World, leaves: list[Leaf]) -> PlacementBatch:
     )
 
 
-def evidence(world: World, batch: PlacementBatch, leaves: list[Leaf], index: int, other: str | None) -> Refutation:
+def evidence(
+    world: World,
+    batch: PlacementBatch,
+    leaves: list[Leaf],
+    index: int,
+    other: str | None,
+    plans: tuple[Preemption, ...] = (),
+) -> Refutation:
     state: ClusterState = world.scheduler._state
     leaf = leaves[index]
     return Refutation(
         batch=batch,
         leaves=tuple(leaves),
+        preemptions=plans,
         index=index,
         pod=open_pod(state, leaf.pod_uid),
         chosen=open_node(state, leaf.node) if leaf.node else None,
@@ -74,10 +82,11 @@ def test_the_placements_of_random_histories_are_feasible_and_nothing_refutes_the
         if decision is None:
             continue
         state, scheduler = simulator.world.scheduler._state, simulator.world.scheduler
-        assert verify_feasibility(GENESIS, scheduler.snapshot(), decision.batch, decision.leaves) is None
+        plans = decision.preemptions
+        assert verify_feasibility(GENESIS, scheduler.snapshot(), decision.batch, decision.leaves, plans) is None
         for index in range(min(len(decision.leaves), 4)):
             for name in list(state.nodes)[:4]:
-                shown = evidence(simulator.world, decision.batch, list(decision.leaves), index, name)
+                shown = evidence(simulator.world, decision.batch, list(decision.leaves), index, name, plans)
                 finding = refute(GENESIS.policy, shown)
                 assert finding is None or rebutted(state, decision.leaves[index].pod_uid, name)
                 checked += 1

@@ -3,10 +3,11 @@
 import random
 
 import msgspec
+from placement_turmoil import check_plans, eviction, storage_event, with_volumes
 from placement_world import World, random_node, random_pod, reference_feasible
 
-from daas.common import merkle
 from daas.placement import Applied
+from daas.placement.batch import decisions_root
 from daas.placement.commitment import (
     NODE_BUCKETS,
     OBJECT_BUCKETS,
@@ -69,8 +70,8 @@ class Simulator:
         for _ in range(rng.choice([0, 1, 3, 8])):
             events += rng.choices(
                 [self._new_pod, self._bind, self._bind_fails, self._delete_pod, self._node, self._lose_node,
-                 self._repeat, self._foreign, self._end_pod, self._object],
-                [8, 6, 2, 3, 2, 0.3, 2, 1, 2, 0.3],
+                 self._repeat, self._foreign, self._end_pod, self._object, self._storage, self._evict],
+                [8, 6, 2, 3, 2, 0.3, 2, 1, 2, 0.3, 0.5, 1],
             )[0]()  # fmt: skip
         if rng.random() < 0.02:
             events += self._resync()
@@ -99,6 +100,8 @@ class Simulator:
             labels = {**(template.metadata.labels or {}), GANG_LABEL: self.rng.choice(["g0", "g1"])}
             meta = msgspec.structs.replace(template.metadata, labels=labels)
             template = msgspec.structs.replace(template, metadata=meta)
+        elif self.rng.random() < 0.15:
+            template = with_volumes(self.rng, template)
         for _ in range(self.rng.choice([1, 1, 4])):
             self.made += 1
             name = f"p{self.made}"
@@ -211,6 +214,12 @@ class Simulator:
         ]
         return [rng.choice(choices)]
 
+    def _storage(self) -> list[Event]:
+        return [storage_event(self.rng, list(self.nodes)) for _ in range(self.rng.choice([1, 4]))]
+
+    def _evict(self) -> list[Event]:
+        return eviction(self.rng, self.world.scheduler._state, self.pods)
+
     def _lose_node(self) -> list[Event]:
         if not self.nodes:
             return []
@@ -262,6 +271,7 @@ class Simulator:
             assert (record.state is PodState.ASSUMED) == (record.sequence > 0)
             for kind in PENDING:
                 assert (record.uid in state.queue.members[kind]) == (record.state is kind)
+        check_plans(state)
         if seldom:
             assert state.root() == root_from_scratch(self.world.scheduler)
 
@@ -274,16 +284,18 @@ class Simulator:
         assert batch.previous == (claims[-2].batch.digest() if len(claims) > 1 else bytes(32))
         assert batch.digest() == scheduler.head.digest
         assert (batch.state_root, batch.log_root) == (scheduler.head.state_root, scheduler.head.log_root)
-        assert batch.decisions == merkle.root([leaf.to_bcs() for leaf in applied.decision.leaves])
+        leaves, plans = applied.decision.leaves, applied.decision.preemptions
+        assert batch.decisions == decisions_root(leaves, plans)
+        assert batch.count == len(leaves) + len(plans)
         assert applied.fairness is not None
-        assert verify_fairness(applied.fairness, applied.decision.leaves).holds
-        if seldom:
-            assert verify_feasibility(self.world.genesis, scheduler.snapshot(), batch, applied.decision.leaves) is None
-        for leaf in applied.decision.leaves:
+        assert verify_fairness(applied.fairness, leaves).holds
+        if seldom or plans:
+            assert verify_feasibility(self.world.genesis, scheduler.snapshot(), batch, leaves, plans) is None
+        for leaf in leaves:
             record = state.pods[leaf.pod_uid]
             assert (leaf.node is None) == bool(leaf.reasons)
             if leaf.node is None:
-                assert record.state is PodState.UNSCHEDULABLE
+                assert record.state in (PodState.UNSCHEDULABLE, PodState.BACKOFF)
                 continue
             assert (record.state, record.node) == (PodState.ASSUMED, leaf.node)
             node = state.nodes[leaf.node]
@@ -299,17 +311,18 @@ class Simulator:
         state = self.world.scheduler._state
         assert not state.resync_id
         waiting = [record for record in state.pods.values() if record.state in PENDING]
-        assert all(record.state is PodState.UNSCHEDULABLE for record in waiting)
+        assert all(r.state is PodState.UNSCHEDULABLE or r.priority > state.lowest_priority for r in waiting)
         on: dict[str, list[Pod]] = {}
         for record in state.pods.values():
             if record.node:
                 on.setdefault(record.node, []).append(msgspec.json.decode(record.encoded, type=Pod))
         for record in waiting:
-            if record.gang:
+            if record.gang or record.claims or record.state is PodState.BACKOFF:
                 continue
             pod = msgspec.json.decode(record.encoded, type=Pod)
             namespaces = {key[2]: r.value.labels or {} for key, r in state.objects.items() if key[0] == "Namespace"}
-            assert not reference_feasible(pod, [node.node for node in state.nodes.values()], on, namespaces)
+            feasible = reference_feasible(pod, [node.node for node in state.nodes.values()], on, namespaces)
+            assert {node.metadata.name for node in feasible} <= set(state.nominated)
 
 
 def root_from_scratch(scheduler: Scheduler) -> bytes:

@@ -77,7 +77,14 @@ class World:
         applied = self.scheduler.apply(len(self.entries), entry)
         decision = applied.decision
         if decision is not None:
-            self.claims.append(Claim(batch=decision.batch, leaves=decision.leaves, timestamp_ms=decision.timestamp_ms))
+            self.claims.append(
+                Claim(
+                    batch=decision.batch,
+                    leaves=decision.leaves,
+                    timestamp_ms=decision.timestamp_ms,
+                    preemptions=decision.preemptions,
+                )
+            )
         return applied
 
     def tell(self, *events: Event, after_ms: int = 1) -> Applied:

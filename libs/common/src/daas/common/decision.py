@@ -5,7 +5,7 @@ Everyone who receives a decision (relay, gateway, storage, verifier) checks it w
 
 from daas.common import bcs, merkle
 from daas.common.errors import Refused
-from daas.common.messages import DecidedLeaf, Header, PlacementDecided
+from daas.common.messages import DecidedLeaf, DecidedPreemption, DecidedVictim, Header, PlacementDecided
 
 #: What an IntentMessage is about; the first byte of everything the enclave signs.
 INTENT_PLACEMENT = 1
@@ -14,6 +14,8 @@ INTENT_REBALANCE = 3
 INTENT_RECEIPT = 4
 INTENT_SNAPSHOT = 5
 INTENT_FAIRNESS = 6
+#: Behind the empty uid, what a leaf is that is not about a placement.
+LEAF_PREEMPTION = 1
 
 
 def header_bcs(header: Header) -> bytes:
@@ -50,6 +52,28 @@ def leaf_bcs(leaf: DecidedLeaf) -> bytes:
     )
 
 
+def preemption_bcs(preemption: DecidedPreemption) -> bytes:
+    """BCS of one plan among the leaves: an empty uid, which no pod has, and what kind of leaf it is."""
+    return b"".join(
+        (
+            bcs.string(""),
+            bcs.u8(LEAF_PREEMPTION),
+            bcs.string(preemption.pod_uid),
+            bcs.string(preemption.node),
+            bcs.vector(_victim_bcs, preemption.victims),
+        )
+    )
+
+
+def _victim_bcs(victim: DecidedVictim) -> bytes:
+    return bcs.string(victim.uid) + bcs.string(victim.namespace) + bcs.string(victim.name)
+
+
+def committed(decided: PlacementDecided) -> list[bytes]:
+    """Everything under the root of decisions, in order: a leaf for each pod, then one for each plan."""
+    return [*map(leaf_bcs, decided.leaves), *map(preemption_bcs, decided.preemptions)]
+
+
 def payload_digest(header: Header) -> bytes:
     """blake2b-256 of the header's BCS: what the next batch names as `previous`."""
     return merkle.digest(header_bcs(header))
@@ -75,13 +99,14 @@ def check_decided(decided: PlacementDecided) -> bytes:
             reason="payload-digest",
             field="payload_digest",
         )
-    if decided.header.count != len(decided.leaves):
+    leaves = committed(decided)
+    if decided.header.count != len(leaves):
         raise Refused(
-            f"the header commits to {decided.header.count} leaves, the message carries {len(decided.leaves)}",
+            f"the header commits to {decided.header.count} leaves, the message carries {len(leaves)}",
             reason="leaf-count",
             field="leaves",
         )
-    root = merkle.root([leaf_bcs(leaf) for leaf in decided.leaves])
+    root = merkle.root(leaves)
     if root.hex() != decided.header.decisions:
         raise Refused(
             f"the leaves hash to {root.hex()}, the header commits to {decided.header.decisions}",

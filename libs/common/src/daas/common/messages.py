@@ -56,6 +56,22 @@ class DecidedLeaf(msgspec.Struct, frozen=True, kw_only=True):
     reasons: U64
 
 
+class DecidedVictim(msgspec.Struct, frozen=True, kw_only=True):
+    """A pod that is evicted to make room for another."""
+
+    uid: Name
+    namespace: Name
+    name: Name
+
+
+class DecidedPreemption(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan of a batch: which pods leave a node so that a pod that was left without one fits there."""
+
+    pod_uid: Name
+    node: Name
+    victims: Annotated[tuple[DecidedVictim, ...], msgspec.Meta(max_length=4096)]
+
+
 class PlacementDecided(Message, frozen=True, kw_only=True):
     """A batch as the enclave signed it.
 
@@ -75,6 +91,7 @@ class PlacementDecided(Message, frozen=True, kw_only=True):
     simulated: bool
     leaves: Annotated[tuple[DecidedLeaf, ...], msgspec.Meta(max_length=512)]
     fairness: FairnessClaim | None = None
+    preemptions: Annotated[tuple[DecidedPreemption, ...], msgspec.Meta(max_length=64)] = ()
 
 
 class PlacementReceived(Message, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from daas.attestation import parse_document
 from daas.common import merkle
-from daas.common.decision import INTENT_PLACEMENT, header_bcs, intent_message, leaf_bcs, payload_digest
+from daas.common.decision import INTENT_PLACEMENT, committed, header_bcs, intent_message, leaf_bcs, payload_digest
 from daas.common.errors import Refused
 from daas.common.messages import DecidedLeaf, Header, PlacementDecided
 from daas.evidence import vouching
@@ -246,14 +246,15 @@ def _next_root(root: bytes, at: int, entry: RawEntry) -> bytes:
 def leaves(examined: Examined) -> Check:
     """The leaves hash to the root that was signed, and their count was signed too."""
     name, decided = "leaves", examined.decided
-    if decided.header.count != len(decided.leaves):
-        return failed(name, f"the header commits to {decided.header.count} leaves, {len(decided.leaves)} are there")
-    root = merkle.root([leaf_bcs(leaf) for leaf in decided.leaves]).hex()
+    found = committed(decided)
+    if decided.header.count != len(found):
+        return failed(name, f"the header commits to {decided.header.count} leaves, {len(found)} are there")
+    root = merkle.root(found).hex()
     if root != decided.header.decisions:
         return failed(
             name, f"the leaves hash to {describe(root)}, the header commits to {describe(decided.header.decisions)}"
         )
-    return passed(name, f"the Merkle root over all {len(decided.leaves)} leaves is the one signed", root=root)
+    return passed(name, f"the Merkle root over all {len(found)} leaves is the one signed", root=root)
 
 
 def inclusion(examined: Examined) -> Check:
@@ -261,7 +262,7 @@ def inclusion(examined: Examined) -> Check:
     name, decided = "inclusion", examined.decided
     assert examined.pod is not None
     index, leaf = find_leaf(decided, examined.pod)
-    tree = merkle.MerkleTree([leaf_bcs(each) for each in decided.leaves])
+    tree = merkle.MerkleTree(committed(decided))
     path = tree.proof(index)
     root = bytes.fromhex(decided.header.decisions)
     if not merkle.verify(root, leaf_bcs(leaf), index, decided.header.count, path):

@@ -7,7 +7,7 @@ everything else here is light.
 
 from typing import TYPE_CHECKING, Any
 
-from daas.placement.batch import INTENT_PLACEMENT, Decision, Leaf, PlacementBatch, intent_message
+from daas.placement.batch import INTENT_PLACEMENT, Decision, Leaf, PlacementBatch, Preemption, Victim, intent_message
 from daas.placement.log import RefusedEvent
 from daas.placement.policy import Genesis, Policy
 
@@ -28,9 +28,11 @@ __all__ = [
     "Leaf",
     "PlacementBatch",
     "Policy",
+    "Preemption",
     "RefusedEvent",
     "Scheduler",
     "Verdict",
+    "Victim",
     "intent_message",
     "verify",
 ]

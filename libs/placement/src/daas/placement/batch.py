@@ -1,5 +1,7 @@
 """What the enclave signs: PlacementBatch, its leaves and the IntentMessage, as BCS, with their digests."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from daas.common import bcs, merkle
@@ -8,6 +10,8 @@ from daas.common.errors import DecodeError
 #: The first byte of everything that is signed about placements.
 INTENT_PLACEMENT = 1
 DIGEST_LENGTH = 32
+#: Behind the empty uid, what a leaf is that is not about a placement.
+LEAF_PREEMPTION = 1
 #: Pods in one batch: what one entry can bring.
 MAX_LEAVES = 512
 
@@ -66,6 +70,50 @@ class Leaf(msgspec.Struct, frozen=True, kw_only=True):
         return leaf
 
 
+class Victim(msgspec.Struct, frozen=True, kw_only=True):
+    """A pod that is evicted to make room."""
+
+    uid: str
+    namespace: str
+    name: str
+
+
+class Preemption(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan: which pods leave a node so that a pod that was left without one fits there.
+
+    It stands among the leaves, behind those of pods. Its first bytes can't be those of a pod's leaf: no uid is empty.
+
+    Attributes:
+        pod_uid: the pod that room is made for; its own leaf in the same batch names no node.
+        victims: in the order of their eviction, least important last.
+    """
+
+    pod_uid: str
+    node: str
+    victims: tuple[Victim, ...]
+
+    def to_bcs(self) -> bytes:
+        """The bytes under the leaf hash."""
+        return b"".join(
+            (
+                bcs.string(""),
+                bcs.u8(LEAF_PREEMPTION),
+                bcs.string(self.pod_uid),
+                bcs.string(self.node),
+                bcs.vector(_victim, self.victims),
+            )
+        )
+
+
+def _victim(victim: Victim) -> bytes:
+    return bcs.string(victim.uid) + bcs.string(victim.namespace) + bcs.string(victim.name)
+
+
+def decisions_root(leaves: Iterable[Leaf], preemptions: Iterable[Preemption] = ()) -> bytes:
+    """The Merkle root that a batch commits to."""
+    return merkle.root([*(leaf.to_bcs() for leaf in leaves), *(plan.to_bcs() for plan in preemptions)])
+
+
 class PlacementBatch(msgspec.Struct, frozen=True, kw_only=True):
     """The header of one decision, in the order of its BCS encoding. Digests have 32 bytes.
 
@@ -77,7 +125,7 @@ class PlacementBatch(msgspec.Struct, frozen=True, kw_only=True):
         log_sequence, log_root: the last log entry folded, and the running hash of all of them.
         policy: digest of `Policy`.
         state_root: Merkle root of the engine's state after the batch.
-        decisions: Merkle root of the leaves; `count` says how many.
+        decisions: Merkle root of the leaves, then the preemptions; `count` says how many they are together.
         expires_ms: placements not bound by then lapse.
     """
 
@@ -159,8 +207,9 @@ def intent_message(intent: int, timestamp_ms: int, payload: bytes) -> bytes:
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """One decision: the signed header, the leaves under it, and the time inside the IntentMessage."""
+    """One decision: the signed header, the leaves and plans under it, and the time inside the IntentMessage."""
 
     batch: PlacementBatch
     leaves: tuple[Leaf, ...]
     timestamp_ms: int
+    preemptions: tuple[Preemption, ...] = ()

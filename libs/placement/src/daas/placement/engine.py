@@ -20,11 +20,11 @@ from daas.placement.podclass import PodClass
 from daas.placement.policy import Policy
 from daas.placement.profile import Profile
 from daas.placement.reasons import NONE, Reason
-from daas.placement.resources import CPU, EPHEMERAL_STORAGE, MEMORY
+from daas.placement.resources import CPU, EPHEMERAL_STORAGE, MEMORY, Demand
 from daas.placement.runs import LEAST, can_run, run
 from daas.placement.selection import STATIC_REASONS
 from daas.placement.state import ClusterState
-from daas.placement.table import PODS_COLUMN, Ints, Mask, NodeTable
+from daas.placement.table import BUILT_IN, CPU_COLUMN, MEMORY_COLUMN, PODS_COLUMN, Ints, Mask, NodeTable
 from daas.placement.view import View
 
 #: Bytes of per-class columns that are kept, and the bytes they take per node.
@@ -148,6 +148,26 @@ class Engine:
         slot, view = self.table.slot_of[node], self._view(wish)
         self.table.take(slot, view.takes, view.extras, -1)
         self.columns.count(wish.profile, slot, -1)
+
+    def count(self, demand: Demand, profile: Profile | None, node: str, step: int) -> None:
+        """Counts a pod on a node (1) or no longer (-1), beside what the state says."""
+        slot, columns = self.table.slot_of[node], self.table.columns
+        rows = {columns[name]: amount for name, amount in demand.requests if name in columns}
+        used = rows.get(CPU_COLUMN, 0), rows.get(MEMORY_COLUMN, 0)
+        takes = np.array((0, 0, -demand.score_cpu_milli, -demand.score_memory_bytes, *used, -1, 0), np.int64)
+        extras = tuple((row, amount) for row, amount in rows.items() if row >= BUILT_IN)
+        self.table.take(slot, takes, extras, step)
+        if profile is not None:
+            self.columns.count(profile, slot, step)
+
+    def fits_at(self, wish: Wish, node: str) -> bool:
+        """Whether one node would do now, volumes aside."""
+        return bool(self._feasible(self._view(wish))[self.table.slot_of[node]])
+
+    def is_open(self, wish: Wish, node: str) -> bool:
+        """Whether nothing about a node itself keeps the class away, so that fewer pods on it could help."""
+        slot = self.table.slot_of.get(node)
+        return slot is not None and bool(self._view(wish).open[slot])
 
     def any_feasible(self, wish: Wish, within: Mask | None = None) -> bool:
         """Whether some node would do now, among those that the pod's volumes let it use."""

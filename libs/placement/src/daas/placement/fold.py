@@ -279,12 +279,12 @@ def _classify(state: ClusterState, record: PodRecord, kind: PodKind) -> None:
     """Puts a pod where its new version belongs."""
     if kind.volumes or record.claims:
         state.set_claims(record, claims_in(kind.volumes, record.name))
-    state.nominate(record, kind.nominated or (record.plan.node if record.plan is not None else ""))
+    state.hear_nomination(record, kind.nominated)
     state.join_gang(record, kind.gang)
     if kind.placed:
         assert kind.profile is not None, "a placed pod has a profile"
-        state.bind(record, record.named, kind.profile)
         record.priority = kind.priority
+        state.bind(record, record.named, kind.profile)
         return
     if not kind.ours:
         state.idle(record)

@@ -11,12 +11,13 @@ import msgspec
 
 from daas.common import bcs, merkle
 from daas.placement import scores_of_one as scores
-from daas.placement.batch import Leaf, PlacementBatch
+from daas.placement.batch import Leaf, PlacementBatch, Preemption, decisions_root
 from daas.placement.commitment import Opening, Part, opened
 from daas.placement.coupling import couple
 from daas.placement.filters import count_intolerable_preferences, taint_refusal, term_holds
 from daas.placement.groups import Group
 from daas.placement.model import Affinity, Node, Pod
+from daas.placement.plans import broken_plan
 from daas.placement.policy import PROFILE_BALANCE_CHANGE, Genesis, Policy
 from daas.placement.reasons import NONE, UNSUPPORTED, Reason
 from daas.placement.records import PodRecord
@@ -46,8 +47,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         index: of the leaf, -1 for the batch as a whole.
         rule: `leaves`, `not-assumed`, `unknown-node`, `taints`, `node-affinity`, `resources`, `volumes`,
-            `ports-or-anti-affinity`, `affinity`; of refutations `not-allowed`, `overcommitted`, `left-out`,
-            `better-node`.
+            `ports-or-anti-affinity`, `affinity`, `preemption`; of refutations `not-allowed`, `overcommitted`,
+            `left-out`, `better-node`.
     """
 
     index: int
@@ -59,9 +60,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def verify_feasibility(
-    genesis: Genesis, snapshot: bytes, batch: PlacementBatch, leaves: Sequence[Leaf]
+    genesis: Genesis,
+    snapshot: bytes,
+    batch: PlacementBatch,
+    leaves: Sequence[Leaf],
+    preemptions: Sequence[Preemption] = (),
 ) -> Finding | None:
-    """The first placement that breaks a filter in the state right after the batch; None where all hold.
+    """The first placement or plan that breaks a rule in the state right after the batch; None where all hold.
 
     Raises:
         SnapshotError: the snapshot is not the state that the batch commits to.
@@ -69,12 +74,16 @@ def verify_feasibility(
     state = ClusterState(genesis.policy)
     head: SnapshotHead = read_snapshot(snapshot, genesis.digest(), state)
     head.check(batch, state.root())
-    if merkle.root([leaf.to_bcs() for leaf in leaves]) != batch.decisions or len(leaves) != batch.count:
+    if decisions_root(leaves, preemptions) != batch.decisions or len(leaves) + len(preemptions) != batch.count:
         return Finding(index=-1, rule="leaves", message="the leaves are not those under the header")
     for index, leaf in enumerate(leaves):
         broken = None if leaf.node is None else _broken(state, leaf, leaf.node, batch.sequence)
         if broken is not None:
             return Finding(index=index, rule=broken, message=f"{leaf.namespace}/{leaf.name} on {leaf.node}")
+    for index, plan in enumerate(preemptions, len(leaves)):
+        wrong = broken_plan(state, plan, batch.sequence)
+        if wrong is not None:
+            return Finding(index=index, rule="preemption", message=wrong)
     return None
 
 
@@ -180,7 +189,7 @@ class Refutation(msgspec.Struct, frozen=True, kw_only=True):
     """Evidence against one leaf.
 
     Attributes:
-        leaves: all of the batch.
+        leaves, preemptions: all of the batch.
         index: of the leaf that is wrong.
         pod: its row.
         chosen: the row of the node it was placed on; not needed where it was placed on none.
@@ -191,6 +200,7 @@ class Refutation(msgspec.Struct, frozen=True, kw_only=True):
     leaves: tuple[Leaf, ...]
     index: int
     pod: OpenedPod
+    preemptions: tuple[Preemption, ...] = ()
     chosen: OpenedNode | None = None
     other: OpenedNode | None = None
 
@@ -217,9 +227,10 @@ def refute(policy: Policy, evidence: Refutation) -> Finding | None:
         DecodeError: a row is malformed.
     """
     batch, leaves, index = evidence.batch, evidence.leaves, evidence.index
-    if policy.digest() != batch.policy or not 0 <= index < len(leaves) or len(leaves) != batch.count:
+    plans = evidence.preemptions
+    if policy.digest() != batch.policy or not 0 <= index < len(leaves) or len(leaves) + len(plans) != batch.count:
         return None
-    if merkle.root([leaf.to_bcs() for leaf in leaves]) != batch.decisions:
+    if decisions_root(leaves, plans) != batch.decisions:
         return None
     leaf = leaves[index]
     pod = _pod(batch.state_root, evidence.pod, leaf.pod_uid)

@@ -157,7 +157,8 @@ class PodRecord:
         not_before_ms: end of the delay after the last failure.
         ticket: place in the queue, given when it became active.
         gang: name of the group that it is placed with, or "".
-        nominated: the node that preemption promised it, while it is on none.
+        asked_for: the node that its status says it was promised, while it is on none.
+        nominated: the node that it is promised: by its plan, else by its status.
         claims: the claims that it mounts; volumes: (claim, volume) that its placement promised, "" for one to be made.
         plan: what preemption promised it, or None.
         pod_class: what it asks for; only pods that may have to be decided have one.
@@ -165,6 +166,7 @@ class PodRecord:
     """
 
     __slots__ = (
+        "asked_for",
         "attempts",
         "claims",
         "demand",
@@ -212,7 +214,7 @@ class PodRecord:
         self.attempts = 0
         self.not_before_ms = 0
         self.ticket = 0
-        self.nominated = ""
+        self.asked_for = self.nominated = ""
         self.gang = ""
         self.claims: tuple[ClaimUse, ...] = ()
         self.volumes: tuple[tuple[ClaimKey, str], ...] = ()

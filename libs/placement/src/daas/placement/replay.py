@@ -5,7 +5,7 @@ from itertools import zip_longest
 
 import msgspec
 
-from daas.placement.batch import Decision, Leaf, PlacementBatch
+from daas.placement.batch import Decision, Leaf, PlacementBatch, Preemption
 from daas.placement.errors import LogSequenceError
 from daas.placement.policy import Genesis
 from daas.placement.scheduler import Scheduler
@@ -20,6 +20,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     batch: PlacementBatch
     leaves: tuple[Leaf, ...]
     timestamp_ms: int
+    preemptions: tuple[Preemption, ...] = ()
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,8 +28,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         sequence: of the decision.
-        field: `batch.<field>`, `leaves[<index>].<field>`, `leaves`, `timestamp_ms`, `decision` (only one side has it)
-            or `log` (the entries don't follow each other).
+        field: `batch.<field>`, `leaves[<index>].<field>`, `leaves`, `preemptions`, `timestamp_ms`, `decision` (only one
+            side has it) or `log` (the entries don't follow each other).
         claimed, replayed: both values, as text.
     """
 
@@ -131,6 +132,8 @@ def _compare(claim: Claim, decision: Decision) -> Difference | None:
         for field in _LEAF_FIELDS:
             if getattr(claimed, field) != getattr(made, field):
                 return difference(f"leaves[{index}].{field}", getattr(claimed, field), getattr(made, field))
+    if claim.preemptions != decision.preemptions:
+        return difference("preemptions", claim.preemptions, decision.preemptions)
     for field in _HEADER_FIELDS:
         if getattr(claim.batch, field) != getattr(decision.batch, field):
             return difference(f"batch.{field}", getattr(claim.batch, field), getattr(decision.batch, field))

@@ -6,17 +6,18 @@ from typing import NamedTuple
 import msgspec
 
 from daas.common import merkle
-from daas.placement.batch import DIGEST_LENGTH, Decision, Leaf, PlacementBatch
+from daas.placement.batch import DIGEST_LENGTH, Decision, Leaf, PlacementBatch, Preemption, decisions_root
 from daas.placement.engine import Engine, Wish
 from daas.placement.errors import EventError, LogSequenceError, QuantityError
 from daas.placement.fairness import FairnessCertificate, Grant, Order, TenantShare, Weights
 from daas.placement.fold import fold
 from daas.placement.log import RefusedEvent, decode_entry
+from daas.placement.plans import promised_before
 from daas.placement.policy import Genesis
+from daas.placement.preemption import Preemptor
 from daas.placement.reach import VolumeReach
 from daas.placement.reasons import Reason
-from daas.placement.records import TAKES_CAPACITY, PodRecord, PodState
-from daas.placement.resources import PODS
+from daas.placement.records import TAKES_CAPACITY, Plan, PodRecord, PodState
 from daas.placement.snapshot import SnapshotHead, read_snapshot, write_snapshot
 from daas.placement.state import ClusterState
 
@@ -69,6 +70,8 @@ class Scheduler:
         self._state = ClusterState(genesis.policy)
         self._engine = Engine(genesis.policy, self._state.neighbours)
         self._reach = VolumeReach(self._engine.table)
+        self._preemptor = Preemptor(self._engine, self._state)
+        self._preemptions: list[Preemption] = []
         self._sequence = 0
         self._digest = bytes(DIGEST_LENGTH)
         self._log_sequence = 0
@@ -185,6 +188,7 @@ class Scheduler:
             self._engine.sync(state)
             seed = merkle.digest(_SEED_DOMAIN + self._digest + self._log_root)
             self._engine.begin(int.from_bytes(seed[:8], "little"))
+            self._preemptor.begin(int.from_bytes(seed[8:16], "little"))
             self._wake(now_ms)
             if state.gangs:
                 state.assemble()
@@ -193,11 +197,21 @@ class Scheduler:
             return None
         sequence, expires_ms = self._sequence + 1, now_ms + self._genesis.policy.expires_ms
         records, fairness = self._order()
-        choices = self._choose_whole(records) if any(record.gang for record in records) else self._choose_each(records)
-        leaves = tuple(
-            self._settle(record, choice, sequence, now_ms, expires_ms)
-            for record, choice in zip(records, choices, strict=True)
-        )
+        whole = any(record.gang for record in records)
+        choices = self._choose_whole(records) if whole else self._choose_each(records)
+        leaves: list[Leaf] = []
+        left: list[int] = []
+        for record, choice in zip(records, choices, strict=True):
+            leaves.append(self._settle(record, choice, sequence, now_ms, expires_ms))
+            if choice.node is None and self._preemptor.may_preempt(record):
+                left.append(len(leaves) - 1)
+                if not whole:
+                    self._make_room(records, leaves, left, expires_ms)
+        self._make_room(records, leaves, left, expires_ms)
+        preemptions, self._preemptions = tuple(self._preemptions), []
+        if unschedulable and any(leaf.node is not None for leaf in leaves):
+            # a pod that waits for others beside it, or for the emptiest domain to fill, is helped by what was placed
+            state.helped |= any(r.profile and (r.profile.attracts or r.profile.spread) for r in unschedulable.values())
         batch = PlacementBatch(
             chain=self._genesis.chain,
             registry=self._genesis.registry,
@@ -207,12 +221,44 @@ class Scheduler:
             log_root=self._log_root,
             policy=self._policy_digest,
             state_root=state.root(),
-            decisions=merkle.root([leaf.to_bcs() for leaf in leaves]),
-            count=len(leaves),
+            decisions=decisions_root(leaves, preemptions),
+            count=len(leaves) + len(preemptions),
             expires_ms=expires_ms,
         )
         self._sequence, self._digest = sequence, batch.digest()
-        return Decision(batch=batch, leaves=leaves, timestamp_ms=now_ms), fairness
+        return Decision(batch=batch, leaves=tuple(leaves), timestamp_ms=now_ms, preemptions=preemptions), fairness
+
+    def _make_room(
+        self,
+        records: list[PodRecord],
+        leaves: list[Leaf],
+        left: list[int],
+        expires_ms: int,
+    ) -> None:
+        """Plans for pods that were just decided without a node; empties `left`, their places in the batch."""
+        state, sequence = self._state, self._sequence + 1
+        now_ms = state.last_ms
+        while left:
+            index = left.pop(0)
+            record, reasons = records[index], leaves[index].reasons
+            if self._preemptor.under_way(record):
+                reasons |= Reason.PREEMPTION_PLANNED
+            else:
+                if record.plan is not None:
+                    state.drop_plan(record)
+                found = self._preemptor.plan(record, self._wish(record))
+                if isinstance(found, Preemption):
+                    for other in self._preemptor.outdone(record, found.node):
+                        state.drop_plan(other)
+                        if other.state is PodState.UNSCHEDULABLE:
+                            state.retry(other, now_ms)
+                    state.set_plan(record, Plan(sequence, found.node, expires_ms, tuple(v.uid for v in found.victims)))
+                    self._preemptions.append(found)
+                    reasons |= Reason.PREEMPTION_PLANNED
+                elif found:
+                    state.retry(record, now_ms)
+                    reasons |= found
+            leaves[index] = msgspec.structs.replace(leaves[index], reasons=int(reasons))
 
     def _order(self) -> tuple[list[PodRecord], FairnessCertificate]:
         """The pods of this batch in the order of their turn."""
@@ -267,22 +313,19 @@ class Scheduler:
         weight = state.policy.hard_affinity_weight
         return Wish(pod_class, profile, state.neighbours.coupling(profile, state.objects, weight))
 
-    def _kept_for_others(self, record: PodRecord) -> list[str]:
-        """Nodes that can't hold the pod beside those that were promised them with no less priority."""
-        state, full = self._state, []
-        for name, promised in state.nominated.items():
-            node = state.nodes.get(name)
-            above = [p for p in promised.values() if p.priority >= record.priority and p is not record and not p.node]
-            if node is None or not above:
+    def _kept_for_others(self, record: PodRecord, wish: Wish) -> list[str]:
+        """Nodes that won't do for the pod beside those that were promised them before it."""
+        state, engine, full = self._state, self._engine, []
+        for name in state.nominated:
+            before = promised_before(state, record, name) if name in state.nodes else ()
+            if not before or not engine.fits_at(wish, name):
                 continue
-            wanted: dict[str, int] = {PODS: len(above) + 1}
-            for pod in (*above, record):
-                for resource, amount in pod.demand.requests:
-                    wanted[resource] = wanted.get(resource, 0) + amount
-            asked = (PODS, *(resource for resource, _ in record.demand.requests))
-            taken = {**node.used, PODS: node.pods}
-            if any(taken.get(r, 0) + wanted[r] > node.capacity.get(r, 0) for r in asked):
+            for other in before:
+                engine.count(other.demand, other.profile, name, 1)
+            if not engine.fits_at(wish, name):
                 full.append(name)
+            for other in before:
+                engine.count(other.demand, other.profile, name, -1)
         return full
 
     def _choose(self, record: PodRecord) -> Choice:
@@ -290,7 +333,7 @@ class Scheduler:
         wish = self._wish(record)
         if wish.pod_class.unsupported:
             return Choice(None, 0, wish.pod_class.unsupported)
-        closed = self._kept_for_others(record) if self._state.nominated else ()
+        closed = self._kept_for_others(record, wish) if self._state.nominated else ()
         if record.claims:
             return self._choose_within(record, wish, closed)
         chosen = self._engine.choose(wish, closed, record.nominated)

@@ -253,7 +253,7 @@ def _add_pod(state: ClusterState, row: _PodRow) -> None:
     record.claims = claims_in(kind.volumes, name)
     record.volumes = tuple(((kind.namespace, claim), volume) for claim, volume in row.volumes)
     state.restore_pod(record, row.node)
-    state.nominate(record, kind.nominated)
+    state.hear_nomination(record, kind.nominated)
     if row.plan is not None:
         _require(row.state in PENDING, f"pod {uid} has a plan and is {row.state.name}")
         state.set_plan(record, Plan(*row.plan))

@@ -26,6 +26,7 @@ from daas.placement.profile import Profile
 from daas.placement.queue import PendingQueue
 from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, Plan, PodRecord, PodState
 from daas.placement.resources import PODS, Demand
+from daas.placement.storage import PodDisruptionBudget
 from daas.placement.volumes import ClaimUse
 
 #: Deleted uids remembered against late upserts: eight full entries of deletions.
@@ -45,6 +46,7 @@ class ClusterState:
         capacity: resource to amount over all nodes; holdings: namespace to what its placed pods take, with `pods`.
         epoch: number of the last resync that was started; resync_id: its id while it runs, else "".
         tickets: places in the queue given so far.
+        lowest_priority: of all pods that were ever seen on a node; it only saves looking for victims.
         helped: whether something happened since the last look that can make an unschedulable pod fit.
         changed_nodes, changed_usage: names the engine has to look at again: all of the node, or only what is taken.
     """
@@ -76,9 +78,11 @@ class ClusterState:
         self.resync_id = ""
         self.tickets = 0
         self.helped = False
+        self.lowest_priority = 2**31
         self._stakes: dict[str, int] | None = None
         #: No assumed pod lapses before this time.
         self._lapses_ms = -1
+        self._budgets: dict[str, tuple[PodDisruptionBudget, ...]] | None = None
         self.changed_nodes: dict[str, None] = {}
         self.changed_usage: dict[str, None] = {}
         self._dirty_nodes: dict[str, None] = {}
@@ -147,6 +151,7 @@ class ClusterState:
     def remove_pod(self, record: PodRecord) -> None:
         """Forgets a pod and frees what it held."""
         self._leave(record)
+        record.asked_for = ""
         if record.plan is not None:
             self.drop_plan(record)
         self.nominate(record, "")
@@ -172,6 +177,8 @@ class ClusterState:
 
     def idle(self, record: PodRecord) -> None:
         """Nothing to decide and nothing taken."""
+        if record.plan is not None:
+            self.drop_plan(record)
         self._leave(record)
         record.state = PodState.IDLE
         record.pod_class = None
@@ -209,6 +216,8 @@ class ClusterState:
             record.volumes = self.claims.choose(record, self.nodes[node].node)
         record.sequence, record.expires_ms = sequence, expires_ms
         record.not_before_ms = 0
+        if record.plan is not None:
+            self.drop_plan(record)
         self._settle(record, node, PodState.ASSUMED, engine_knows=True)
 
     def park(self, record: PodRecord, now_ms: int) -> None:
@@ -252,6 +261,7 @@ class ClusterState:
     def _settle(self, record: PodRecord, node: str, state: PodState, *, engine_knows: bool = False) -> None:
         record.state = state
         record.node = node
+        self.lowest_priority = min(self.lowest_priority, record.priority)
         self._hold(record, 1)
         if state is PodState.ASSUMED:
             self.assumed[record.uid] = record
@@ -320,7 +330,7 @@ class ClusterState:
                 del self.victims[uid]
         record.plan = None
         del self.plans[record.uid]
-        self.nominate(record, "")
+        self.nominate(record, record.asked_for)
         self._dirty_pods[record.uid] = None
 
     def retry(self, record: PodRecord, now_ms: int) -> None:
@@ -330,6 +340,12 @@ class ClusterState:
         record.state = PodState.BACKOFF
         self.queue.add(record)
         self._dirty_pods[record.uid] = None
+
+    def hear_nomination(self, record: PodRecord, node: str) -> None:
+        """A pod's status says which node it was promised."""
+        record.asked_for = node
+        if record.plan is None:
+            self.nominate(record, node)
 
     def nominate(self, record: PodRecord, node: str) -> None:
         """A pod was promised a node, another one, or none."""
@@ -416,6 +432,8 @@ class ClusterState:
             self.neighbours.forget_surroundings()
         elif kind in {"Tenant", STAKE}:
             self._stakes = None
+        elif kind == "PodDisruptionBudget":
+            self._budgets = None
         self.helped = True
 
     def stakes(self) -> dict[str, int]:
@@ -433,6 +451,14 @@ class ClusterState:
         """What an account has bonded, in whole SUI."""
         record = self.objects.get((STAKE, "", account))
         return record.value.bonded_mist // MIST_PER_SUI if record is not None else 0
+
+    def budgets(self) -> dict[str, tuple[PodDisruptionBudget, ...]]:
+        """Namespace to its disruption budgets, by name."""
+        if self._budgets is None:
+            self._budgets = {}
+            for key in sorted(key for key in self.objects if key[0] == "PodDisruptionBudget"):
+                self._budgets[key[1]] = (*self._budgets.get(key[1], ()), self.objects[key].value.budget)
+        return self._budgets
 
     # --- deletions, time
 

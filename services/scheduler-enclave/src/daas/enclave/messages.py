@@ -4,7 +4,7 @@ import msgspec
 
 from daas.common.decision import INTENT_FAIRNESS, INTENT_PLACEMENT, intent_message
 from daas.common.fairness import MAX_TENANTS, FairnessClaim, Tenant
-from daas.common.messages import DecidedLeaf, Header, PlacementDecided
+from daas.common.messages import DecidedLeaf, DecidedPreemption, DecidedVictim, Header, PlacementDecided
 from daas.enclave.identity import Identity
 from daas.placement import Decision, FairnessCertificate
 
@@ -75,4 +75,15 @@ def decided(
             for leaf in decision.leaves
         ),
         fairness=_signed(fairness, decision, identity) if fairness is not None else None,
+        preemptions=tuple(
+            DecidedPreemption(
+                pod_uid=plan.pod_uid,
+                node=plan.node,
+                victims=tuple(
+                    DecidedVictim(uid=victim.uid, namespace=victim.namespace, name=victim.name)
+                    for victim in plan.victims
+                ),
+            )
+            for plan in decision.preemptions
+        ),
     )

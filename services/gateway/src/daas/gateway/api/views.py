@@ -3,9 +3,9 @@
 import msgspec
 
 from daas.common import merkle
-from daas.common.decision import check_decided, leaf_bcs
+from daas.common.decision import check_decided, committed
 from daas.common.errors import NotFound, Refused
-from daas.common.messages import DecidedLeaf, Header, PlacementDecided
+from daas.common.messages import DecidedLeaf, DecidedPreemption, Header, PlacementDecided
 from daas.gateway.api.index import Batch
 from daas.gateway.cache import ClusterCache
 from daas.gateway.capacity import allocatable_of
@@ -26,6 +26,7 @@ class BatchDetail(msgspec.Struct, frozen=True, kw_only=True):
     timestamp_ms: int
     signature: str
     leaves: tuple[DecidedLeaf, ...]
+    preemptions: tuple[DecidedPreemption, ...]
 
 
 class PodProof(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +76,7 @@ def detail(batch: Batch, decided: PlacementDecided) -> BatchDetail:
         timestamp_ms=decided.timestamp_ms,
         signature=decided.signature,
         leaves=decided.leaves,
+        preemptions=decided.preemptions,
     )
 
 
@@ -91,7 +93,7 @@ def pod_proof(batch: Batch, decided: PlacementDecided, index: int, uid: str, nod
     leaf = decided.leaves[index]
     if leaf.pod_uid != uid or leaf.node != node:
         raise NotFound(f"leaf {batch.sequence}/{index} is about another pod or node", reason="no-proof")
-    path = merkle.proof([leaf_bcs(one) for one in decided.leaves], index)
+    path = merkle.proof(committed(decided), index)
     return PodProof(
         pod_uid=uid,
         node=node,

@@ -1,0 +1,123 @@
+"""Plans of preemption: what disruption budgets leave, and what is wrong with a plan that was published.
+
+Nothing here looks for a plan.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from daas.placement.batch import Preemption
+from daas.placement.model import Text
+from daas.placement.records import PENDING, PodRecord, PodState
+from daas.placement.selectors import selector_of
+from daas.placement.state import ClusterState
+
+NEVER = "Never"
+
+
+class _Spec(msgspec.Struct, frozen=True, rename="camel"):
+    preemption_policy: Text = ""
+
+
+class _Status(msgspec.Struct, frozen=True, rename="camel"):
+    start_time: Text = ""
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What preemption reads of a pod beside its record."""
+
+    spec: _Spec = _Spec()
+    status: _Status = _Status()
+
+
+_STANDING = msgspec.json.Decoder(Standing)
+
+
+def standing(record: PodRecord) -> Standing:
+    """A pod's preemption policy and when it started."""
+    return _STANDING.decode(record.encoded)
+
+
+class Budgets:
+    """What the budgets of one namespace allow, less what plans have promised to evict."""
+
+    def __init__(self, state: ClusterState, namespace: str) -> None:
+        self._rules = [(budget, selector_of(budget.spec.selector)) for budget in state.budgets().get(namespace, ())]
+        self._left = [
+            budget.status.disruptions_allowed
+            - sum(
+                record is not None and record.state is PodState.BOUND and i in self._of(record)
+                for record in map(state.pods.get, state.victims)
+            )
+            for i, (budget, _) in enumerate(self._rules)
+        ]
+
+    @property
+    def overdrawn(self) -> bool:
+        """Whether plans promise more evictions than a budget allows."""
+        return any(left < 0 for left in self._left)
+
+    def _of(self, record: PodRecord) -> list[int]:
+        """The budgets that still count a pod's eviction."""
+        if record.profile is None or record.profile.deleting:
+            return []
+        labels = record.profile.labels
+        return [
+            i
+            for i, (budget, selector) in enumerate(self._rules)
+            if not selector.nothing
+            and record.namespace == budget.metadata.namespace
+            and selector.selects(labels)
+            and record.name not in (budget.status.disrupted_pods or {})
+        ]
+
+    def violating(self, pods: Iterable[PodRecord]) -> set[str]:
+        """Of pods that would be evicted in this order: those that a budget forbids. Two budgets forbid together."""
+        left, found = list(self._left), set()
+        for record in pods:
+            mine = self._of(record)
+            for i in mine:
+                left[i] -= 1
+            if len(mine) > 1 or any(left[i] < 0 for i in mine):
+                found.add(record.uid)
+        return found
+
+
+def promised_before(state: ClusterState, record: PodRecord, node: str) -> list[PodRecord]:
+    """The pods whose promise of a node comes before another pod: of no less priority, or of another tenant."""
+    return [
+        other
+        for _, other in sorted(state.nominated.get(node, {}).items())
+        if other is not record
+        and not other.node
+        and (other.priority >= record.priority or other.namespace != record.namespace)
+    ]
+
+
+def broken_plan(state: ClusterState, preemption: Preemption, sequence: int) -> str | None:
+    """What is wrong with a plan in the state after its decision, as one phrase; None where nothing is.
+
+    That it was needed, and the best, is for a replay to say.
+    """
+    record = state.pods.get(preemption.pod_uid)
+    if record is None or record.state not in PENDING or record.plan is None:
+        return "the pod has no plan"
+    if (record.plan.sequence, record.plan.node) != (sequence, preemption.node):
+        return "the pod has another plan"
+    if record.plan.victims != tuple(victim.uid for victim in preemption.victims):
+        return "the pod has other victims"
+    if standing(record).spec.preemption_policy == NEVER:
+        return "the pod never preempts"
+    for victim in preemption.victims:
+        found = state.pods.get(victim.uid)
+        if found is None or (found.namespace, found.name) != (victim.namespace, victim.name):
+            return f"{victim.name} is not there"
+        if found.namespace != record.namespace:
+            return f"{victim.name} is of another tenant"
+        if found.state is not PodState.BOUND or found.node != preemption.node:
+            return f"{victim.name} is not on {preemption.node}"
+        if found.priority >= record.priority:
+            return f"{victim.name} has no less priority"
+    budgets = Budgets(state, record.namespace)
+    return "a budget forbids it" if budgets.overdrawn else None
