@@ -6,11 +6,12 @@ from daas.common.decision import leaf_bcs, payload_digest
 from daas.common.errors import Refused
 from daas.common.fairness import FairnessClaim
 from daas.common.messages import DecidedLeaf, Header
-from daas.evidence.bundle import Case, Segment, Snapshot, describe, segment_of
+from daas.evidence.bundle import Case, RawEntry, Segment, Snapshot, describe, segment_of
 from daas.evidence.fairness import certificate_of
 from daas.evidence.report import Check, passed
 from daas.evidence.trust import Trust
 from daas.placement import PlacementBatch, Scheduler
+from daas.placement.allocation import Moment, moment_of_snapshot
 
 
 class Replay:
@@ -102,6 +103,22 @@ class Replay:
             f"the evidence says {describe(theirs)} at {segment.timestamp_ms} ms{leaf}",
             reason="replay-differs",
         )
+
+    def fold(self, entries: Sequence[RawEntry]) -> None:
+        """Folds log entries after the last batch that lead to no further one.
+
+        Raises:
+            Refused: `replay-order`: one of them leads to a batch.
+            LogSequenceError: one is missing.
+        """
+        for entry in entries:
+            if self._scheduler.apply(entry.sequence, entry.data).decision is not None:
+                raise Refused(f"entry {entry.sequence} leads to another batch", reason="replay-order")
+        self.entries += len(entries)
+
+    def moment(self) -> Moment:
+        """The state as it is now, for computations on it."""
+        return moment_of_snapshot(self._scheduler.genesis, self._scheduler.snapshot())
 
     def result(self, sequence: int) -> Check:
         """The passed check, for a replay that went through `sequence`."""

@@ -68,7 +68,7 @@ async def verify_file(
     except DaasError as error:
         return _unreadable(subject, f"the evidence can't be read: {error.message}", pod=pod, offline=offline)
     examined = Examined(file.case, file.defects, trust, now_ms, sequence, pod)
-    return await _report(examined, source, offline=offline, replaying=lambda: replay(file.case, trust))
+    return await report_of(examined, source, offline=offline, replaying=lambda: replay(file.case, trust))
 
 
 async def verify_batch(
@@ -87,7 +87,7 @@ async def verify_batch(
     except DaasError as error:
         return _unreadable(_subject(pod, sequence), error.message, pod=pod, offline=offline)
     examined = Examined(case, (), trust, now_ms, sequence, pod)
-    return await _report(examined, source, offline=offline, replaying=lambda: replay(case, trust))
+    return await report_of(examined, source, offline=offline, replaying=lambda: replay(case, trust))
 
 
 async def verify_pod(
@@ -140,7 +140,7 @@ async def verify_all(
             continue
         examined = Examined(case_of([bundle], None), (), trust, now_ms, sequence)
         making = _continuing(replaying, bundle, before if sequence > first else bundle.previous)
-        yield await _report(examined, source, offline=offline, replaying=making)
+        yield await report_of(examined, source, offline=offline, replaying=making)
         before = _header(bundle)
 
 
@@ -164,17 +164,18 @@ def _header(bundle: EvidenceBundle) -> Header | None:
         return None
 
 
-async def _report(
+async def report_of(
     examined: Examined, source: AnchorSource | None, *, offline: bool, replaying: Callable[[], Check]
 ) -> Report:
-    results = [await _make("evidence", lambda: checks.evidence(examined))]
+    """Every check on a batch, `replaying` being the last."""
+    results = [await make_check("evidence", lambda: checks.evidence(examined))]
     for name, check in LOCAL_CHECKS:
-        results.append(await _make(name, partial(check, examined)))
-    results.append(await _make("registration", lambda: ledger_checks.registration(examined, source)))
-    results.append(await _make("anchor", lambda: ledger_checks.anchor(examined, source)))
+        results.append(await make_check(name, partial(check, examined)))
+    results.append(await make_check("registration", lambda: ledger_checks.registration(examined, source)))
+    results.append(await make_check("anchor", lambda: ledger_checks.anchor(examined, source)))
     if examined.pod is not None:
-        results.append(await _make("inclusion", lambda: checks.inclusion(examined)))
-    results.append(await _make("replay", replaying))
+        results.append(await make_check("inclusion", lambda: checks.inclusion(examined)))
+    results.append(await make_check("replay", replaying))
     header = _header(examined.bundle)
     return Report(
         subject=_subject(examined.pod, header.sequence if header else examined.sequence),
@@ -185,7 +186,7 @@ async def _report(
     )
 
 
-async def _make(name: str, making: Making) -> Check:
+async def make_check(name: str, making: Making) -> Check:
     """The check's result; whatever keeps it from being made is a failure with the reason."""
     try:
         made = making()

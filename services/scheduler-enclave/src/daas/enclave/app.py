@@ -6,12 +6,14 @@ from daas.attestation import NsmClient, commit_policy
 from daas.common.access import Question, Verdict
 from daas.common.bus import Event
 from daas.common.errors import Unavailable
+from daas.common.plans import AllocationPlan, Planned, RebalancePlan
 from daas.common.service import ServiceApp
-from daas.common.subjects import POLICY_EVALUATE, Service
+from daas.common.subjects import ALLOCATION_PLAN, POLICY_EVALUATE, REBALANCE_PLAN, Service
 from daas.enclave.access import AccessDesk, load_policies
 from daas.enclave.clock import HypervisorClock
 from daas.enclave.core import Core
 from daas.enclave.keys import Keys
+from daas.enclave.planning import PlanDesk, State
 from daas.enclave.registration import Registration
 from daas.enclave.settings import EnclaveSettings
 from daas.enclave.signing import Signing
@@ -40,6 +42,16 @@ def build(settings: EnclaveSettings) -> ServiceApp:
     desk = AccessDesk(evaluator, signing.require)
     cores: list[Core] = []
 
+    def core_now() -> Core:
+        if not cores or not cores[0].caught_up:
+            raise Unavailable("the log is still being folded", reason="catching-up")
+        return cores[0]
+
+    def state() -> State:
+        return core_now().state()
+
+    plans = PlanDesk(app.bus, signing.require, state, budget_s=settings.enclave_plan_ms / 1000)
+
     @app.task("enclave")
     async def run() -> None:
         challenge, challenge_sequence = await registration.first_challenge()
@@ -63,9 +75,15 @@ def build(settings: EnclaveSettings) -> ServiceApp:
 
     @app.answer(POLICY_EVALUATE, Question, in_flight=256)
     async def evaluate(event: Event[Question]) -> Verdict:
-        if not cores:
-            raise Unavailable("the enclave is starting", reason="starting")
-        return desk.answer(event.body, cores[0].standing)
+        return desk.answer(event.body, core_now().standing)
+
+    @app.answer(ALLOCATION_PLAN, AllocationPlan, in_flight=4)
+    async def plan_allocation(event: Event[AllocationPlan]) -> Planned:
+        return await plans.allocation(event.body)
+
+    @app.answer(REBALANCE_PLAN, RebalancePlan, in_flight=4)
+    async def plan_rebalance(event: Event[RebalancePlan]) -> Planned:
+        return await plans.rebalance(event.body)
 
     @app.task("access")
     async def record() -> None:
@@ -77,8 +95,7 @@ def build(settings: EnclaveSettings) -> ServiceApp:
 
     @app.check("log")
     async def caught_up() -> None:
-        if not cores or not cores[0].caught_up:
-            raise Unavailable("the log is still being folded", reason="catching-up")
+        core_now()
 
     @app.task("status")
     async def show() -> None:

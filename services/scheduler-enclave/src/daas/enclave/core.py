@@ -15,6 +15,7 @@ from daas.enclave import messages as outgoing
 from daas.enclave.access import Standing
 from daas.enclave.keys import Keys
 from daas.enclave.outbox import Fork, Outbox, Role
+from daas.enclave.planning import State
 from daas.enclave.receipts import Receipts
 from daas.enclave.settings import EnclaveSettings
 from daas.enclave.signing import Signing
@@ -79,6 +80,10 @@ class Core:
     def standing(self) -> Standing:
         """What other decisions than placements are made for."""
         return Standing(self._genesis.chain, self._genesis.registry, self._log_sequence, self._simulated)
+
+    def state(self) -> State:
+        """The state now, for whoever computes on it elsewhere."""
+        return State(self._genesis, self._scheduler.head, self._scheduler.snapshot(), self._simulated)
 
     async def start(self, challenge: EnclaveChallenged) -> int:
         """Restores the newest snapshot that is not past the anchored head; returns where to follow PLACEMENT from.

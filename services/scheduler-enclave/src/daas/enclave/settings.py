@@ -48,3 +48,6 @@ class EnclaveSettings(ServiceSettings):
     enclave_receipt_ms: int = Field(
         default=5_000, ge=100, le=600_000, description="How long a log entry waits for its receipt at most."
     )
+    enclave_plan_ms: int = Field(
+        default=30_000, ge=100, le=110_000, description="How long an allocation or rebalance plan may take."
+    )

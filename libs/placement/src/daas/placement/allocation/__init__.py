@@ -20,8 +20,16 @@ from daas.placement.allocation.objective import Objective
 from daas.placement.allocation.verify import Verdict, placements, price_bound, verify, verify_against
 
 if TYPE_CHECKING:
-    from daas.placement.allocation.planner import Effort, Outcome, certify, plan, plan_model, solverless_prices
-    from daas.placement.allocation.view import cluster_of, cluster_of_snapshot
+    from daas.placement.allocation.planner import (
+        Effort,
+        Outcome,
+        certify,
+        plan,
+        plan_model,
+        plan_without_solver,
+        solverless_prices,
+    )
+    from daas.placement.allocation.view import Moment, cluster_of, cluster_of_snapshot, moment_of_snapshot
 
 __all__ = [
     "AllocationModel",
@@ -31,6 +39,7 @@ __all__ = [
     "Cluster",
     "ClusterError",
     "Effort",
+    "Moment",
     "Objective",
     "Outcome",
     "Running",
@@ -41,9 +50,11 @@ __all__ = [
     "certify",
     "cluster_of",
     "cluster_of_snapshot",
+    "moment_of_snapshot",
     "placements",
     "plan",
     "plan_model",
+    "plan_without_solver",
     "price_bound",
     "solverless_prices",
     "verify",
@@ -56,6 +67,9 @@ _PLANNING = {
     "certify": "planner",
     "plan": "planner",
     "plan_model": "planner",
+    "plan_without_solver": "planner",
+    "Moment": "view",
+    "moment_of_snapshot": "view",
     "solverless_prices": "planner",
     "cluster_of": "view",
     "cluster_of_snapshot": "view",

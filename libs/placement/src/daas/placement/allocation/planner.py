@@ -10,6 +10,7 @@ import numpy as np
 
 from daas.placement.allocation.certificate import MAX_PRICE, PRICE_SCALE, Certificate
 from daas.placement.allocation.cluster import Cluster
+from daas.placement.allocation.descent import descend
 from daas.placement.allocation.errors import ClusterError
 from daas.placement.allocation.filling import Filling, by_prices, greedy
 from daas.placement.allocation.model import AllocationModel, Ints, build_model
@@ -101,6 +102,14 @@ def plan_model(model: AllocationModel, effort: Effort) -> Outcome:
         best = max(best, best_whole, key=lambda filling: filling.value)
     certificate = certify(model, best.placed, pod_prices, node_prices)
     return Outcome(certificate, tuple((name, filling.value) for name, filling in candidates))
+
+
+def plan_without_solver(model: AllocationModel) -> Outcome:
+    """An allocation whose prices come from subgradients: no solver is loaded, and the bound is somewhat looser."""
+    suggestion, best = descend(model)
+    pod_prices, node_prices = round_prices(model, suggestion)
+    certificate = certify(model, best.placed, pod_prices, node_prices)
+    return Outcome(certificate, (("greedy", greedy(model).value), ("descent", best.value)))
 
 
 def certify(model: AllocationModel, placed: Ints, pod_prices: Ints, node_prices: Ints) -> Certificate:

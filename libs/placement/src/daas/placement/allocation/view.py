@@ -5,7 +5,7 @@ arrives at the same cluster and the same digest.
 """
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -14,7 +14,7 @@ from daas.placement.batch import PlacementBatch
 from daas.placement.model import Node, Pod
 from daas.placement.policy import Genesis
 from daas.placement.records import PENDING, TAKES_CAPACITY, PodState
-from daas.placement.snapshot import read_snapshot
+from daas.placement.snapshot import SnapshotHead, read_snapshot
 from daas.placement.state import ClusterState
 
 
@@ -63,6 +63,31 @@ def cluster_of(nodes: Iterable[NodeView], pods: Iterable[PodView]) -> Cluster:
         elif record.state in PENDING:
             pending.append(_POD.decode(record.encoded))
     return Cluster.of((_NODE.decode(record.encoded) for record in nodes), running, pending)
+
+
+class Moment(NamedTuple):
+    """A state as computations on it see it.
+
+    Attributes:
+        head: where chain and log stood. now_ms: the log's time. state_root: computed from what was read.
+    """
+
+    cluster: Cluster
+    head: SnapshotHead
+    now_ms: int
+    state_root: bytes
+
+
+def moment_of_snapshot(genesis: Genesis, snapshot: bytes) -> Moment:
+    """The state in the bytes of a scheduler's snapshot.
+
+    Raises:
+        SnapshotError: malformed or of another genesis.
+        ClusterError: too large for one computation.
+    """
+    state = ClusterState(genesis.policy)
+    head = read_snapshot(snapshot, genesis.digest(), state)
+    return Moment(cluster_of(state.nodes.values(), state.pods.values()), head, state.last_ms, state.root())
 
 
 def cluster_of_snapshot(genesis: Genesis, snapshot: bytes, anchored: PlacementBatch | None = None) -> Cluster:
