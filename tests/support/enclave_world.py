@@ -23,7 +23,7 @@ from daas.common.messages import (
 from daas.common.subjects import Service, Stream
 from daas.devstack.nats import NatsServer
 from daas.devstack.process import Process
-from daas.placement.log import LogEntry, NodeUpserted, PodUpserted, encode_entry
+from daas.placement.log import Event, LogEntry, encode_entry
 from daas.placement.model import Node, Pod
 
 CHAIN = bytes([1]) * 32
@@ -143,7 +143,7 @@ class World:
         )
         return attested.public_key
 
-    async def log(self, *events: NodeUpserted | PodUpserted, entry_id: str) -> int:
+    async def log(self, *events: Event, entry_id: str) -> int:
         entry = LogEntry(timestamp_ms=time.time_ns() // 1_000_000, source="gateway", events=events)
         return await self.gateway.publish(subjects.LOG_CLUSTER, encode_entry(entry), message_id=entry_id)
 

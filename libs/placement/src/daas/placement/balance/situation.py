@@ -85,7 +85,7 @@ class PastMove(msgspec.Struct, frozen=True, kw_only=True):
     owner: str
     source: Name
     target: Name
-    at_ms: Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+    at_ms: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +102,7 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     policy: RebalancePolicy = RebalancePolicy()
     budgets: Annotated[tuple[Budget, ...], msgspec.Meta(max_length=MAX_BUDGETS)] = ()
     past: Annotated[tuple[PastMove, ...], msgspec.Meta(max_length=MAX_PAST_MOVES)] = ()
-    now_ms: Annotated[int, msgspec.Meta(ge=0, lt=2**63)] = 0
+    now_ms: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] = 0
 
     def check(self) -> None:
         """Asserts order and bounds.
