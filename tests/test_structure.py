@@ -26,7 +26,7 @@ LIBRARY_MAY_IMPORT = {
     "policy": set(),
     "walrus": set(),
     "kms": {"daas.seal"},
-    "evidence": {"daas.attestation", "daas.placement", "daas.etcd"},
+    "evidence": {"daas.attestation", "daas.placement", "daas.etcd", "daas.walrus"},
     "devstack": {"daas.attestation", "daas.kms", "daas.kube", "daas.ledger"},
 }
 

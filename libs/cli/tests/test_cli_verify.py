@@ -11,12 +11,11 @@ from typer.testing import CliRunner
 
 from daas.cli.context import Context, load_context
 from daas.cli.verify import check_file, evidence_app, trust_of, verify_app
-from daas.common.decision import payload_digest
 from daas.common.errors import ConfigurationError
 from daas.devstack.etcd import EtcdServer
 from daas.etcd import EtcdClient
-from daas.evidence import Keys, encode_bundle, encode_file
-from daas.storage.writer import EvidenceWriter
+from daas.evidence import Keys, encode_file
+from daas.evidence.writer import EtcdWriter
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "evidence" / "tests" / "support"))
 
@@ -156,11 +155,9 @@ def stored(tmp_path: Path, context: Path) -> Iterator[None]:
         server = EtcdServer(tmp_path / "etcd")
         await server.start()
         async with EtcdClient([server.endpoint], timeout_ms=20_000) as etcd:
-            writer = EvidenceWriter(etcd, Keys(CLUSTER))
-            for sequence, bundle in WORLD.bundles.items():
-                decided = bundle.decision()
-                digest = payload_digest(decided.header).hex()
-                await writer.bundle(sequence, encode_bundle(bundle), decided.header, digest, decided.leaves)
+            writer = EtcdWriter(etcd, Keys(CLUSTER))
+            for bundle in WORLD.bundles.values():
+                await writer.evidence(bundle, bundle.decision())
         return server, server.endpoint
 
     with asyncio.Runner() as loop:

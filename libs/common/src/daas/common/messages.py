@@ -330,6 +330,7 @@ class StorageStored(Message, frozen=True, kw_only=True):
         key: the etcd key or Walrus blob id.
         revision: etcd revision, where it is one.
         digest: blake2b-256 of the stored bytes.
+        blob, patch: Walrus's ids of the quilt and of the (first) patch that holds them; null where they are not there.
     """
 
     kind: Name
@@ -339,6 +340,8 @@ class StorageStored(Message, frozen=True, kw_only=True):
     digest: Digest
     sequence: U64 | None
     simulated: bool
+    blob: Name | None = None
+    patch: Name | None = None
 
 
 class DeadLetter(Message, frozen=True, kw_only=True):

@@ -168,7 +168,9 @@ SECRET_SEALED: Final = _row("secret.sealed", Kind.FACT, "seal-keeper", "storage"
 SECRET_OPENED: Final = _row("secret.opened", Kind.FACT, "seal-keeper", "storage", Stream.SECRET)
 SECRET_DENIED: Final = _row("secret.denied", Kind.FACT, "seal-keeper", "storage", Stream.SECRET)
 CHAIN_STAKE_CHANGED: Final = _row("chain.stake_changed", Kind.FACT, "relay", "gateway seal-keeper", Stream.CHAIN)
-CHAIN_POLICY_CHANGED: Final = _row("chain.policy_changed", Kind.FACT, "relay", "gateway seal-keeper", Stream.CHAIN)
+CHAIN_POLICY_CHANGED: Final = _row(
+    "chain.policy_changed", Kind.FACT, "relay", "gateway seal-keeper storage", Stream.CHAIN
+)
 CHAIN_SLASHED: Final = _row("chain.slashed", Kind.FACT, "relay", "gateway seal-keeper", Stream.CHAIN)
 METADATA_CHANGED: Final = _row("metadata.changed", Kind.FACT, "gateway", "storage", Stream.METADATA)
 AUDIT_RECORDED: Final = _row("audit.recorded", Kind.FACT, "gateway", "storage", Stream.METADATA)

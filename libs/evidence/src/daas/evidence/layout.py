@@ -1,4 +1,4 @@
-"""Where evidence stands in etcd, and the small records there.
+"""Where evidence, audit logs and public metadata stand in etcd, and the small records there.
 
 Keys, below `/daas/v1/<cluster>/`; numbers have 20 digits so that they sort:
 
@@ -13,10 +13,15 @@ Keys, below `/daas/v1/<cluster>/`; numbers have 20 digits so that they sort:
     revocations/<public key>/<stream sequence>       the fact of the revocation, or of the refused registration
     refusals/<batch>/<stream sequence>               the fact that a batch was not anchored
     receipts/<log sequence>                          the enclave's receipt for the log up to there
+    audit/<ms of its last event>/<digest>            manifest of a batch of audit events, with a summary of them
     latest                                           number of the newest stored batch
+    metadata/<kind>/<namespace or ->/<name>          a public object as it is now, or that it is gone (see `metadata`)
+    policies/<policy object>                         the newest change of a Seal policy
+    walrus/<blob id>                                 a blob that is to live on, and until when it does
 
-A manifest is written after its parts and index entries, so whoever sees it can read all of it. `latest` only grows;
-everything else is written if absent and never again.
+A manifest is written after its parts, patches and index entries, so whoever sees it can read all of it. `latest` only
+grows; metadata, policies and walrus only move to a newer version; everything else is written if absent and never again.
+Where bytes are kept in Walrus their manifest names the quilt patches that hold them, each with its digest.
 """
 
 from typing import Annotated, Final, Literal
@@ -90,6 +95,34 @@ class Keys:
         """What all revocations of a key start with."""
         return f"{self.root}revocations/{public_key}/"
 
+    def audits(self) -> str:
+        """What all manifests of audit events start with."""
+        return f"{self.root}audit/"
+
+    def audit(self, last_ms: int, digest: str) -> str:
+        """Manifest of a batch of audit events."""
+        return f"{self.audits()}{last_ms:020d}/{digest}"
+
+    def metadata_of(self, kind: str) -> str:
+        """What all public objects of a kind start with."""
+        return f"{self.root}metadata/{kind}/"
+
+    def metadata(self, kind: str, namespace: str, name: str) -> str:
+        """A public object."""
+        return f"{self.metadata_of(kind)}{namespace or '-'}/{name}"
+
+    def policy(self, policy: str) -> str:
+        """The newest change of a policy."""
+        return f"{self.root}policies/{policy}"
+
+    def holdings(self) -> str:
+        """What all blobs in Walrus start with."""
+        return f"{self.root}walrus/"
+
+    def holding(self, blob_id: str) -> str:
+        """A blob in Walrus."""
+        return f"{self.holdings()}{blob_id}"
+
     def refusals(self, sequence: int) -> str:
         """What all refusals of batches with a number start with."""
         return f"{self.root}refusals/{sequence:020d}/"
@@ -99,6 +132,37 @@ class Keys:
         return f"{self.root}receipts/{log_sequence:020d}"
 
 
+class PatchRef(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of stored bytes in Walrus.
+
+    Attributes:
+        quilt, patch: the quilt's blob id, and the patch in it.
+        digest, size: blake2b-256 and number of its bytes, as they were sent.
+    """
+
+    quilt: Name
+    patch: Name
+    digest: Digest
+    size: U64
+
+
+class AuditSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a batch of audit events is about, so that a search reads only those that can hold an answer.
+
+    Attributes:
+        first_ms, last_ms: times of its first and last event.
+        count: its events.
+        users, resources, verdicts: what occurs in it; null where there are too many to name.
+    """
+
+    first_ms: U64
+    last_ms: U64
+    count: U64
+    users: tuple[str, ...] | None
+    resources: tuple[str, ...] | None
+    verdicts: tuple[str, ...]
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """How stored bytes are put together again.
 
@@ -106,15 +170,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         digest: blake2b-256 of the bytes, before compression.
         size: their number.
         parts: keys `parts/<digest>/<0..parts-1>`; concatenated and inflated they are the bytes.
+        patches: where its compressed bytes are in Walrus, in order; empty where they are only here.
         header: of the batch, for a bundle; so that its successor needs nothing else of it.
+        audit: for a batch of audit events.
     """
 
     version: Literal[1] = 1
     digest: Digest
     size: U64
-    parts: Annotated[int, msgspec.Meta(ge=1, le=4096)]
+    parts: Annotated[int, msgspec.Meta(ge=0, le=4096)]
     compression: Literal["zlib"] = "zlib"
+    patches: Annotated[tuple[PatchRef, ...], msgspec.Meta(max_length=4096)] = ()
     header: Header | None = None
+    audit: AuditSummary | None = None
 
 
 class PodDecision(msgspec.Struct, frozen=True, kw_only=True):

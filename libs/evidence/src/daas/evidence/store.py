@@ -1,21 +1,19 @@
-"""The evidence of a cluster, read back from etcd: digests are checked before anything is believed."""
+"""The evidence of a cluster, read back from etcd and Walrus: digests are checked before anything is believed."""
 
 import asyncio
-import zlib
 from collections.abc import Sequence
 from typing import Final
 
-from daas.common import merkle
 from daas.common.errors import DecodeError, InvalidInput, NotFound
 from daas.common.messages import Header
 from daas.etcd import EtcdClient
-from daas.evidence.bundle import MAX_FILE_BYTES, Case, EvidenceBundle, Snapshot, case_of, decode_bundle
+from daas.evidence.bundle import Case, EvidenceBundle, Snapshot, case_of, decode_bundle
 from daas.evidence.layout import Keys, Manifest, PodDecision, decode_manifest, decode_pod_decision
+from daas.evidence.values import ValueReader
+from daas.walrus import WalrusClient
 
 #: A replay through more batches than this wants a snapshot in between.
 MAX_REPLAY_BATCHES: Final = 10_000
-#: Values that are read at a time.
-_CONCURRENT_READS: Final = 8
 
 
 class EvidenceStore:
@@ -24,13 +22,14 @@ class EvidenceStore:
     Args:
         etcd: the connection; closed by whoever made it.
         cluster: name of the cluster on the bus.
+        walrus: for what is kept there.
     """
 
-    def __init__(self, etcd: EtcdClient, cluster: str) -> None:
+    def __init__(self, etcd: EtcdClient, cluster: str, *, walrus: WalrusClient | None = None) -> None:
         self.keys = Keys(cluster)
         self.cluster = cluster
         self._etcd = etcd
-        self._reads = asyncio.Semaphore(_CONCURRENT_READS)
+        self.values = ValueReader(etcd, self.keys, walrus)
 
     async def latest(self) -> int:
         """Number of the newest stored batch; 0 before the first."""
@@ -44,7 +43,7 @@ class EvidenceStore:
             NotFound: `no-evidence`.
             DecodeError: what is stored is damaged.
         """
-        return decode_bundle(await self._value(await self._manifest(sequence)))
+        return decode_bundle(await self.values.read(await self._manifest(sequence)))
 
     async def header(self, sequence: int) -> Header:
         """The header of a batch, as the manifest of its bundle has it.
@@ -87,7 +86,7 @@ class EvidenceStore:
         kv = await self._etcd.get(self.keys.snapshot(sequence))
         if kv is None:
             raise NotFound(f"no state after batch {sequence} is stored", reason="no-snapshot", field="sequence")
-        return Snapshot(sequence=sequence, data=await self._value(decode_manifest(kv.value)))
+        return Snapshot(sequence=sequence, data=await self.values.read(decode_manifest(kv.value)))
 
     async def case(self, sequence: int) -> Case:
         """Everything that is needed to verify a batch: its bundle, those since the newest snapshot, and that snapshot.
@@ -122,29 +121,6 @@ class EvidenceStore:
         if kv is None:
             raise NotFound(f"no evidence of batch {sequence} is stored", reason="no-evidence", field="sequence")
         return decode_manifest(kv.value)
-
-    async def _value(self, manifest: Manifest) -> bytes:
-        if manifest.size > MAX_FILE_BYTES:
-            raise DecodeError(f"a stored value of {manifest.size} bytes", reason="stored-malformed", field="size")
-        parts = await asyncio.gather(*(self._part(manifest.digest, index) for index in range(manifest.parts)))
-        inflate = zlib.decompressobj()
-        try:
-            data = inflate.decompress(b"".join(parts), manifest.size + 1)
-        except zlib.error as error:
-            raise DecodeError(f"stored bytes do not inflate: {error}", reason="stored-malformed") from None
-        if len(data) != manifest.size or not inflate.eof or merkle.digest(data).hex() != manifest.digest:
-            raise DecodeError(
-                f"stored bytes hash to {merkle.digest(data).hex()}, the manifest says {manifest.digest}",
-                reason="stored-digest",
-            )
-        return data
-
-    async def _part(self, digest: str, index: int) -> bytes:
-        async with self._reads:
-            kv = await self._etcd.get(self.keys.part(digest, index))
-        if kv is None:
-            raise DecodeError(f"part {index} of {digest} is missing", reason="stored-malformed")
-        return kv.value
 
 
 def _tail(bundles: Sequence[EvidenceBundle | None]) -> tuple[EvidenceBundle, ...]:

@@ -195,16 +195,13 @@ class PublicData:
                         place = (kind.name, seen.metadata.namespace, seen.metadata.name)
                         await self._gone(place, seen.metadata.resource_version)
                     case ListFinished(version):
-                        gone = [
-                            place for place in self._told if place[0] == kind.name and place not in (named or set())
-                        ]
-                        for place in gone:
-                            await self._gone(place, version)
                         await self._listed(kind, named or set(), version)
                         named = None
 
     async def _listed(self, kind: Kind, named: set[Place], version: str) -> None:
         """What a full list named, so that what vanished while nobody watched is found missing."""
+        for place in [place for place in self._told if place[0] == kind.name and place not in named]:
+            await self._gone(place, version)
         if len(named) > NAMES_MAX:
             log.warning("too many objects to name them all", kind=kind.name, count=len(named))
             return

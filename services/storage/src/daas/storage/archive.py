@@ -1,18 +1,21 @@
 """From an anchored fact to the bundle of its batch: fetches what the fact names, and puts it together."""
 
 import asyncio
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from daas.common.bus import Bus
 from daas.common.clusterlog import entry_of
 from daas.common.decision import check_decided
-from daas.common.errors import InvalidInput, NotFound, Refused
+from daas.common.errors import Conflict, DaasError, InvalidInput, NotFound, Refused, Unavailable
 from daas.common.messages import EnclaveAttested, EnclaveRegistered, Header, PlacementAnchored, PlacementDecided, decode
 from daas.common.subjects import PLACEMENT_DECIDED, Stream
 from daas.etcd import EtcdClient
-from daas.evidence import EvidenceBundle, EvidenceStore, RawEntry, encode_bundle
+from daas.evidence import EvidenceBundle, EvidenceStore, RawEntry
 from daas.evidence.bundle import MAX_FILE_BYTES, document_bytes
-from daas.storage.writer import EvidenceWriter, Stored
+from daas.evidence.packing import Stored, Value, evidence_value
+
+T = TypeVar("T")
 
 #: Log entries that are fetched at a time: enough to hide the round trip, few enough to hold.
 _CONCURRENT_FETCHES: Final = 32
@@ -20,44 +23,90 @@ _CONCURRENT_FETCHES: Final = 32
 MAX_LOG_BYTES: Final = MAX_FILE_BYTES // 4
 
 
+class _Flight:
+    """A batch in work: its header, known early, and the moment when it has its place in the order of writes."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.header: asyncio.Future[Header] = loop.create_future()
+        self.queued: asyncio.Future[None] = loop.create_future()
+
+    def fail(self, error: DaasError) -> None:
+        """Those who wait for it wait in vain."""
+        for future in (self.header, self.queued):
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # nobody may be waiting
+
+
 class Archive:
-    """Builds and stores bundles.
+    """Builds bundles and gives them to their committer, many at a time and in the order of their numbers.
 
     Args:
         bus: where facts and log entries are fetched.
-        etcd: where everything is kept.
-        cluster: name of the cluster.
+        etcd: where facts are kept.
+        store: what is stored already.
+        commit: makes a value durable.
     """
 
-    def __init__(self, bus: Bus, etcd: EtcdClient, cluster: str) -> None:
+    def __init__(
+        self, bus: Bus, etcd: EtcdClient, store: EvidenceStore, commit: Callable[[Value], asyncio.Future[Stored]]
+    ) -> None:
         self._bus = bus
         self._etcd = etcd
-        self._cluster = cluster
-        self.store = EvidenceStore(etcd, cluster)
-        self.writer = EvidenceWriter(etcd, self.store.keys)
+        self.store = store
+        self._commit = commit
         self._fetches = asyncio.Semaphore(_CONCURRENT_FETCHES)
+        self._flights: dict[int, _Flight] = {}
         self._newest: Header | None = None
+        self._registered: dict[str, tuple[EnclaveRegistered, bytes]] = {}
         #: Numbers of the batches whose state is stored, ascending; kept by whoever copies snapshots.
         self.snapshots: tuple[int, ...] = ()
 
-    async def anchored(self, fact: PlacementAnchored) -> tuple[Stored, EvidenceBundle]:
-        """Stores the bundle of an anchored batch.
+    def forget(self, public_key: str) -> None:
+        """Something new is stored about a key."""
+        self._registered.pop(public_key, None)
+
+    async def anchored(self, fact: PlacementAnchored) -> tuple[Stored, int]:
+        """Stores the bundle of an anchored batch; returns what was stored, and how many log entries it holds.
 
         Raises:
             Refused: the fact does not fit the decision it names, or other evidence is stored under its number.
             NotFound: the batch before, the decision or the registration is not there (yet).
+            Conflict: another fact about this batch is in work.
             Unavailable: etcd or the bus is away.
         """
+        if fact.sequence in self._flights:
+            raise Conflict(f"batch {fact.sequence} is in work", reason="in-work", field="sequence")
+        flight = self._flights[fact.sequence] = _Flight()
+        try:
+            value, header, entries = await self._value(fact, flight)
+            stored = self._commit(value)
+            flight.queued.set_result(None)
+            result = await stored
+        except DaasError as error:
+            flight.fail(error)
+            raise
+        finally:
+            flight.fail(Unavailable(f"batch {fact.sequence} was given up", reason="cancelled"))
+            del self._flights[fact.sequence]
+        if self._newest is None or self._newest.sequence < header.sequence:
+            self._newest = header
+        return result, entries
+
+    async def _value(self, fact: PlacementAnchored, flight: _Flight) -> tuple[Value, Header, int]:
         raw, decided = await self._decided(fact)
         header = decided.header
-        previous = await self._previous(header.sequence)
+        flight.header.set_result(header)
+        before = self._flights.get(header.sequence - 1)
+        previous = await self._previous(header.sequence, before)
         log, registration = await asyncio.gather(
             self._log(previous.log_sequence + 1 if previous else 1, header.log_sequence),
             self._registration(fact),
         )
         registered, document = registration
         bundle = EvidenceBundle(
-            cluster=self._cluster,
+            cluster=self.store.cluster,
             decided=raw,
             previous=previous,
             log=log,
@@ -66,15 +115,14 @@ class Archive:
             anchored=fact,
             snapshot=max((s for s in self.snapshots if s < header.sequence), default=0),
         )
-        stored = await self.writer.bundle(
-            header.sequence, encode_bundle(bundle), header, decided.payload_digest, decided.leaves
-        )
-        self._newest = header
-        return stored, bundle
+        value = await asyncio.to_thread(evidence_value, self.store.keys, bundle, decided)
+        if before is not None:
+            await _flown(before.queued, header.sequence)
+        return value, header, len(log)
 
     async def _decided(self, fact: PlacementAnchored) -> tuple[bytes, PlacementDecided]:
         message = await self._bus.fetch(Stream.PLACEMENT, fact.decided_sequence)
-        if message.subject != PLACEMENT_DECIDED.full(self._cluster):
+        if message.subject != PLACEMENT_DECIDED.full(self.store.cluster):
             raise Refused(
                 f"message {fact.decided_sequence} of PLACEMENT is on {message.subject}, no decision",
                 reason="decided-mismatch",
@@ -95,9 +143,11 @@ class Archive:
                 )
         return message.data, decided
 
-    async def _previous(self, sequence: int) -> Header | None:
+    async def _previous(self, sequence: int, before: _Flight | None) -> Header | None:
         if sequence == 1:
             return None
+        if before is not None:
+            return await _flown(before.header, sequence)
         if self._newest is not None and self._newest.sequence == sequence - 1:
             return self._newest
         return await self.store.header(sequence - 1)
@@ -128,6 +178,9 @@ class Archive:
         A key attests again when the registry's nonce has moved on; the document that counted is the last one before
         the registration, in the order of the ENCLAVE stream.
         """
+        known = self._registered.get(fact.public_key)
+        if known is not None and known[0].registered_ms <= fact.timestamp_ms < known[0].expires_ms:
+            return known
         prefix = self.store.keys.registrations(fact.public_key)
         newest: tuple[int, EnclaveRegistered] | None = None
         async for kv in self._etcd.prefix(prefix):
@@ -152,4 +205,15 @@ class Archive:
                 reason="no-attestation",
                 field="public_key",
             )
-        return registered, document_bytes(document)
+        self._registered[fact.public_key] = found = registered, document_bytes(document)
+        return found
+
+
+async def _flown(future: asyncio.Future[T], sequence: int) -> T:
+    """What the batch before has come to; it is awaited by one, and may be cancelled without harm to it."""
+    try:
+        return await asyncio.shield(future)
+    except DaasError as error:
+        raise NotFound(
+            f"batch {sequence - 1} is not stored yet: {error.message}", reason="no-predecessor", field="sequence"
+        ) from None

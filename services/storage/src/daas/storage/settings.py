@@ -9,10 +9,14 @@ from daas.common.errors import ConfigurationError
 from daas.common.settings import ServiceSettings
 from daas.common.subjects import Service
 from daas.etcd import Tls
+from daas.evidence.packing import Backend
+from daas.evidence.store import MAX_REPLAY_BATCHES
+from daas.walrus import MAX_EPOCHS, Limits, PublisherKey, WalrusClient
+from daas.walrus.tokens import Algorithm
 
 
 class StorageSettings(ServiceSettings):
-    """The storage service: keeps public evidence of every anchored batch in etcd."""
+    """The storage service: keeps evidence, audit events and public metadata in etcd and Walrus."""
 
     service: ClassVar[Service | None] = Service.STORAGE
 
@@ -25,9 +29,58 @@ class StorageSettings(ServiceSettings):
     storage_etcd_timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = Field(
         5_000, description="how long a call to etcd may take, reconnects included"
     )
+    storage_evidence_backend: Backend = Field(Backend.ETCD, description="where evidence bundles are kept")
+    storage_audit_backend: Backend = Field(Backend.ETCD, description="where audit events are kept")
+    storage_snapshot_backend: Backend = Field(Backend.ETCD, description="where the scheduler's states are kept")
+    storage_walrus_publishers: str = Field("", description="URLs of Walrus publishers, comma-separated, best first")
+    storage_walrus_aggregators: str = Field("", description="URLs of Walrus aggregators, comma-separated, best first")
+    storage_walrus_secret_file: Path | None = Field(
+        None, description="what tokens for the publishers are signed with: a shared secret, or a private key (PEM)"
+    )
+    storage_walrus_algorithm: Algorithm = Field("HS256", description="how they are signed")
+    storage_walrus_epochs: Annotated[int, Field(ge=2, le=MAX_EPOCHS)] = Field(
+        26, description="for how many epochs blobs are stored, each time"
+    )
+    storage_walrus_epoch_ms: Annotated[int, Field(ge=1)] = Field(
+        14 * 86_400_000, description="length of the network's epochs, in milliseconds (mainnet: two weeks)"
+    )
+    storage_walrus_upload_bytes: Annotated[int, Field(ge=5 * 1024 * 1024, le=1024 * 1024 * 1024)] = Field(
+        10 * 1024 * 1024, description="largest upload that the publishers take"
+    )
+    storage_walrus_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
+        120.0, description="how long one upload or read may take"
+    )
+    storage_walrus_linger_ms: Annotated[int, Field(ge=0, le=600_000)] = Field(
+        500,
+        description="how long facts wait for others to share a quilt, which is paid for as 64 MB and more",
+    )
+    storage_walrus_renewal_s: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        3600.0, description="how often it is looked whether blobs are due for renewal"
+    )
+    storage_snapshots_kept: Annotated[int, Field(ge=2, le=10_000)] = Field(
+        16, description="newest states of the scheduler that are all kept; older ones are thinned out"
+    )
+    storage_snapshot_gap: Annotated[int, Field(ge=1, le=MAX_REPLAY_BATCHES)] = Field(
+        1_000, description="batches that a replay from an older state may have to go through"
+    )
     storage_snapshot_poll_s: Annotated[float, Field(gt=0, le=60)] = Field(
         1.0, description="how often the enclave's snapshots are looked for, in seconds"
     )
+
+    @model_validator(mode="after")
+    def _walrus_is_known(self) -> Self:
+        wanted = any(
+            backend.walrus
+            for backend in (self.storage_evidence_backend, self.storage_audit_backend, self.storage_snapshot_backend)
+        )
+        for field in ("storage_walrus_publishers", "storage_walrus_aggregators"):
+            if wanted and not _urls(getattr(self, field)):
+                raise ConfigurationError(
+                    f"a backend is Walrus, but DAAS_{field.upper()} names none",
+                    reason="contradictory-settings",
+                    field=field,
+                )
+        return self
 
     @model_validator(mode="after")
     def _tls_agrees(self) -> Self:
@@ -48,7 +101,21 @@ class StorageSettings(ServiceSettings):
     @property
     def etcd_endpoints(self) -> list[str]:
         """The endpoints, in the order given."""
-        return [part.strip() for part in self.storage_etcd_endpoints.split(",") if part.strip()]
+        return _urls(self.storage_etcd_endpoints)
+
+    def walrus(self) -> WalrusClient | None:
+        """The client; None where no aggregator is named.
+
+        Raises:
+            ConfigurationError: `unreadable-file`, `walrus-secret`, `walrus-url`.
+        """
+        aggregators = _urls(self.storage_walrus_aggregators)
+        if not aggregators:
+            return None
+        file = self.storage_walrus_secret_file
+        key = PublisherKey(_read(file).strip(), algorithm=self.storage_walrus_algorithm) if file else None
+        limits = Limits(upload_bytes=self.storage_walrus_upload_bytes, timeout_s=self.storage_walrus_timeout_s)
+        return WalrusClient(_urls(self.storage_walrus_publishers), aggregators, key=key, limits=limits)
 
     def etcd_tls(self) -> Tls | None:
         """Trust and identity towards etcd; None for plaintext.
@@ -63,6 +130,10 @@ class StorageSettings(ServiceSettings):
             certificate=_read(self.storage_etcd_certificate_file) if self.storage_etcd_certificate_file else None,
             key=_read(self.storage_etcd_key_file) if self.storage_etcd_key_file else None,
         )
+
+
+def _urls(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _read(path: Path) -> bytes:
