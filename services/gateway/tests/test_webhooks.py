@@ -230,7 +230,7 @@ def test_a_breaker_waits_longer_after_each_failed_probe_and_lets_one_probe_throu
 
 @pytest.fixture
 def admission() -> AdmissionReviewer:
-    return AdmissionReviewer("k3s-daas", CollectorRegistry())
+    return AdmissionReviewer("east", "k3s-daas", CollectorRegistry())
 
 
 async def test_a_recorded_pod_gets_our_scheduler_and_its_result_is_left_alone(admission: AdmissionReviewer) -> None:
@@ -266,9 +266,9 @@ async def test_recorded_secrets_and_configmaps_without_our_labels_pass(admission
 @pytest.mark.parametrize(
     ("kind", "labels", "data", "word"),
     [
-        ("Secret", {"k3s-daas.io/seal-policy": "p"}, {"a": "Yg=="}, "data.a is not sealed"),
+        ("Secret", {"k3s-daas.io/seal-policy": "p"}, {"a": "Yg=="}, "is not sealed"),
         ("Secret", {"k3s-daas.io/seal-policy": "p"}, {"a": "%%"}, "not base64"),
-        ("Secret", {"k3s-daas.io/seal-policy": "p"}, {}, "needs sealed values"),
+        ("Secret", {"k3s-daas.io/seal-policy": "p"}, {}, "is not sealed"),
         ("ConfigMap", {"k3s-daas.io/sensitive": "true"}, {"a": "b"}, "ConfigMaps are public"),
         ("ConfigMap", {"k3s-daas.io/seal-policy": "p"}, {"a": "b"}, "only Secrets"),
     ],

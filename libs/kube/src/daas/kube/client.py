@@ -23,6 +23,7 @@ from daas.kube.config import load_configuration
 from daas.kube.errors import KubeUnavailable, decode_status, error_of
 
 JSON: Final = "application/json"
+METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 MERGE_PATCH: Final = "application/merge-patch+json"
 STRATEGIC_PATCH: Final = "application/strategic-merge-patch+json"
 #: client-go gives a request 32 s by default in controllers; lists of 500 answer in well under a second.
@@ -81,6 +82,7 @@ class KubeClient:
         query: Query | None = None,
         body: object = None,
         content_type: str = JSON,
+        accept: str = JSON,
         timeout_s: float = REQUEST_TIMEOUT_S,
     ) -> bytes:
         """One request; the body of its answer.
@@ -91,13 +93,15 @@ class KubeClient:
             query: query parameters.
             body: a value of JSON builtins.
             content_type: of the body; the patch types say how the server merges it.
+            accept: the form of the answer, METADATA for an object's metadata alone.
             timeout_s: for the whole exchange.
 
         Raises:
             DaasError: one of `daas.kube.errors`, KubeUnavailable where there was no answer.
         """
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
-        async with self._exchange(method, path, timeout, query=query, body=body, content_type=content_type) as response:
+        form = {"content_type": content_type, "accept": accept}
+        async with self._exchange(method, path, timeout, query=query, body=body, **form) as response:
             return await response.read()
 
     async def stream(
@@ -133,9 +137,10 @@ class KubeClient:
         query: Query | None,
         body: object = None,
         content_type: str = JSON,
+        accept: str = JSON,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         what = f"{method} {path}"
-        headers = {"Accept": JSON, "User-Agent": USER_AGENT}
+        headers = {"Accept": accept, "User-Agent": USER_AGENT}
         data = None
         if body is not None:
             headers["Content-Type"] = content_type

@@ -24,6 +24,8 @@ def rbac() -> list[Object]:
     rules = [
         {"apiGroups": [""], "resources": ["nodes", "pods", "namespaces", "services", "replicationcontrollers"],
          "verbs": ["get", "list", "watch"]},
+        # Of Secrets the gateway asks for metadata alone: whether a pod that is admitted mounts a sealed one.
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
         {"apiGroups": ["apps"], "resources": ["replicasets", "statefulsets"], "verbs": ["get", "list", "watch"]},
         {"apiGroups": [""], "resources": ["pods/binding", "bindings"], "verbs": ["create"]},
         {"apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch", "update"]},
@@ -75,6 +77,15 @@ def admission(gateway_url: str, ca_bundle: str, managed_label: str) -> list[Obje
     mutating["matchConditions"] = [
         {"name": "not-nodes", "expression": "!request.userInfo.username.startsWith('system:node:')"}
     ]
+    sealing = {
+        "name": "seal.k3s-daas.io",
+        "clientConfig": {"url": f"{gateway_url}/mutate", "caBundle": ca_bundle},
+        "rules": [_rule(["CREATE", "UPDATE"], ["secrets"])],
+        "objectSelector": {"matchExpressions": [{"key": SEAL_POLICY_LABEL, "operator": "Exists"}]},
+        "reinvocationPolicy": "IfNeeded",
+        **common,
+        "timeoutSeconds": 10,
+    }
     validating = {
         "name": "secrets.k3s-daas.io",
         "clientConfig": {"url": f"{gateway_url}/validate", "caBundle": ca_bundle},
@@ -83,7 +94,7 @@ def admission(gateway_url: str, ca_bundle: str, managed_label: str) -> list[Obje
     }
     return [
         {"apiVersion": _ADMISSION, "kind": "MutatingWebhookConfiguration", "metadata": {"name": "k3s-daas"},
-         "webhooks": [mutating]},
+         "webhooks": [mutating, sealing]},
         {"apiVersion": _ADMISSION, "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "k3s-daas"},
          "webhooks": [validating]},
         *_policy(

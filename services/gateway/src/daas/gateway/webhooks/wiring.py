@@ -42,7 +42,7 @@ class Webhooks:
             clock_s=time.monotonic,
             registry=app.metrics,
         )
-        admission = AdmissionReviewer(settings.gateway_scheduler_name, app.metrics)
+        admission = AdmissionReviewer(settings.cluster, settings.gateway_scheduler_name, app.metrics)
         audit = AuditSink(self._publish, app.metrics)
         self.server = WebhookServer(
             {
