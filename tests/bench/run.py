@@ -16,6 +16,10 @@ BENCHMARKS = {
     "reflector": "seconds and memory to take 5,000 nodes and 10,000 pods, beside reading the lists",
     "engine": "decisions/s of the engine alone by mix of pods, beside the floors it is held to",
 }
+#: The same, run by name only.
+BY_NAME = {
+    "chain": "anchors/s interpreted and through client and server, and the relay's latency, beside their floors",
+}
 #: Programs of their own, with options; run by name only, because they take minutes or need node.
 PROGRAMS = {
     "certificates": "certificates of optimality and rebalancing: planning, verification, size",
@@ -28,7 +32,7 @@ def main() -> int:
     folder = Path(__file__).resolve().parent
     sys.path[:0] = [str(folder), str(folder.parent)]
     wanted = sys.argv[1:] or list(BENCHMARKS)
-    every = BENCHMARKS | PROGRAMS
+    every = BENCHMARKS | BY_NAME | PROGRAMS
     unknown = [name for name in wanted if name not in every]
     if unknown:
         sys.stderr.write(f"no benchmark {', '.join(unknown)}; there are {', '.join(every)}\n")

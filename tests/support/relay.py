@@ -4,7 +4,7 @@ import asyncio
 import base64
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -172,10 +172,18 @@ class Enclave:
 class RelayStage:
     """nats-server, ledger, registry, and a relay that can be killed. `await stage.start_relay()` starts it."""
 
-    def __init__(self, folder: Path, *, limits: Limits | None = None, ledger_clock_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        limits: Limits | None = None,
+        ledger_clock_ms: int | None = None,
+        pinned: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.nats = NatsServer(folder / "nats")
         arguments = [] if ledger_clock_ms is None else ["--clock-ms", str(ledger_clock_ms)]
+        arguments += [argument for digest in pinned for argument in ("--package-digest", digest)]
         self.ledger_process = Process(
             "ledger",
             ["python", "-m", "daas.devstack.ledger", "--state", folder / "ledger", *arguments],
@@ -229,6 +237,12 @@ class RelayStage:
         body = {"FixedAmountRequest": {"recipient": address, "amount": amount_mist}}
         faucet = self.ledger_process.ready["faucet"]
         async with aiohttp.ClientSession() as session, session.post(faucet, json=body) as answer:
+            assert answer.status < 300, await answer.text()
+
+    async def congest(self, transactions: int) -> None:
+        """The ledger cancels so many of the next transactions that change shared objects."""
+        url, body = self.ledger_process.ready["congestion"], {"transactions": transactions}
+        async with aiohttp.ClientSession() as session, session.put(url, json=body) as answer:
             assert answer.status < 300, await answer.text()
 
     def environment(self, **settings: str) -> dict[str, str]:
@@ -370,6 +384,13 @@ class RelayStage:
         async with aiohttp.ClientSession() as session, session.get(self.relay.ready["http"] + "/status") as answer:
             found: dict[str, Any] = msgspec.json.decode(await answer.read())
             return found
+
+    async def unready(self) -> dict[str, Any]:
+        """What keeps the relay from being ready, by check; empty where nothing does."""
+        assert self.relay is not None
+        async with aiohttp.ClientSession() as session, session.get(self.relay.ready["http"] + "/readyz") as answer:
+            found: dict[str, Any] = msgspec.json.decode(await answer.read())
+            return {} if answer.status == 200 else found
 
     async def metric(self, name: str) -> float:
         """A metric of the relay, summed over its labels."""

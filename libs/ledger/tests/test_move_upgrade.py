@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from move_machine import NOW_MS, PCRS, Cluster, Held, Machine
-from next_package import next_package
+from support.next_package import next_package
 
 from daas.ledger.cluster import Node, Policy, Proposal, Roster, StakePool
 from daas.ledger.cluster_events import NodeMigrated, PoolMigrated, ProposalMigrated, RosterMigrated, SealPolicyMigrated

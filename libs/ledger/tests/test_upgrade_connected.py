@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from next_package import next_package
+from support.next_package import next_package
 
 from daas.ledger import (
     Anchored,

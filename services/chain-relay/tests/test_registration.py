@@ -10,6 +10,7 @@ from daas.attestation import POLICY_REGISTER, policy_register
 from daas.common import merkle, subjects
 from daas.common.messages import (
     ChainPolicyChanged,
+    ChainSlashed,
     ChainStakeChanged,
     EnclaveAttested,
     EnclaveRegistered,
@@ -20,8 +21,9 @@ from daas.common.messages import (
 from daas.common.subjects import Stream
 from daas.devstack.nsm.forge import PCRS, Forge
 from daas.ledger import EnclaveRegistered as RegisteredOnChain
-from daas.ledger import Limits
+from daas.ledger import Limits, SignedBatch
 from daas.ledger.cluster import Rules
+from daas.placement.log import StakeChanged, decode_entry, decode_event
 
 pytestmark = [pytest.mark.connected, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
@@ -44,6 +46,18 @@ async def refusal(stage: RelayStage, enclave: Enclave, message: int) -> Refusal:
     fact = next(f for f in reversed(await revocations(stage)) if f.public_key == enclave.public_key)
     assert fact.enclave is None
     return Refusal(letter.reason, fact)
+
+
+async def log_entries(stage: RelayStage) -> list[StakeChanged]:
+    """What the relay has appended to the cluster log, in order: one event an entry."""
+    found = []
+    for stored in await stage.stored(Stream.LOG, subjects.LOG_CLUSTER):
+        entry = decode_entry(stored.data)
+        assert entry.source == "relay"
+        (event,) = map(decode_event, entry.events)
+        assert isinstance(event, StakeChanged)
+        found.append(event)
+    return found
 
 
 async def test_a_fresh_document_registers_its_key_and_the_nonce_moves_on(stage: RelayStage) -> None:
@@ -279,10 +293,56 @@ async def test_stakes_and_policies_are_facts_in_the_order_of_the_ledger(stage: R
     assert [s.checkpoint for s in stakes] == sorted({s.checkpoint for s in stakes})
     policies = await stage.facts(subjects.CHAIN_POLICY_CHANGED, ChainPolicyChanged)
     assert [(p.policy, p.change) for p in policies] == [(policy.address, "created"), (policy.address, "changed")]
+    told = await log_entries(stage)
+    assert [(e.account, e.bonded_mist, e.unbonding_mist, e.checkpoint, e.timestamp_ms) for e in told] == [
+        (s.account, s.bonded_mist, s.unbonding_mist, s.checkpoint, s.timestamp_ms) for s in stakes
+    ]
     # Read again from the first checkpoint on, nothing is said twice.
     await stage.stop_relay()
     for path in (stage.folder / "relay").iterdir():
         path.unlink()
     await stage.start_relay()
     assert await stage.facts(subjects.CHAIN_STAKE_CHANGED, ChainStakeChanged) == stakes
+    assert await log_entries(stage) == told
     assert await stage.facts(subjects.CHAIN_POLICY_CHANGED, ChainPolicyChanged) == policies
+
+
+async def test_a_slash_is_a_fact_beside_the_stake_that_is_left(stage: RelayStage, enclave: Enclave, tip: Tip) -> None:
+    liar = await stage.enclave()
+    registration = (await stage.registrations())[-1]
+    operator = await stage.as_operator()
+    await operator.staking.deposit(stage.registry.address, 1_000_000)
+    account = await operator.staking.account(stage.registry.address, operator.address)
+    pair = [
+        SignedBatch(
+            header=decided.header,
+            timestamp_ms=decided.timestamp_ms,
+            signature=bytes.fromhex(decided.signature),
+            enclave=registration.enclave,
+        )
+        for decided in (liar.decide(*tip, salt="-one"), liar.decide(*tip, salt="-two"))
+    ]
+    effects = await operator.report_equivocation(stage.registry.address, *pair)
+
+    async def there() -> bool:
+        return bool(await stage.facts(subjects.CHAIN_SLASHED, ChainSlashed))
+
+    await until(there, "the slash is a fact")
+    (slashed,) = await stage.facts(subjects.CHAIN_SLASHED, ChainSlashed)
+    stake = (await stage.facts(subjects.CHAIN_STAKE_CHANGED, ChainStakeChanged))[-1]
+    assert (slashed.account, slashed.reporter, slashed.tx_digest) == (
+        operator.address,
+        operator.address,
+        effects.digest,
+    )
+    assert slashed.amount_mist == slashed.reporter_mist + slashed.treasury_mist > 0
+    assert (stake.change, stake.account, stake.tx_digest) == ("slashed", operator.address, effects.digest)
+    held_mist = account.bonded_mist + account.unbonding_mist
+    assert stake.bonded_mist + stake.unbonding_mist == held_mist - slashed.amount_mist
+    entry = (await log_entries(stage))[-1]
+    assert (entry.account, entry.bonded_mist, entry.checkpoint) == (stake.account, stake.bonded_mist, stake.checkpoint)
+
+    async def over() -> bool:
+        return registration.enclave in [f.enclave for f in await revocations(stage)]
+
+    await until(over, "the liar's registration has ended")

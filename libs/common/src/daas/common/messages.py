@@ -322,6 +322,25 @@ class AuditRecorded(Message, frozen=True, kw_only=True):
     stripped: int
 
 
+class ChainBalanceLow(Message, frozen=True, kw_only=True):
+    """The account that pays for anchors runs out of money: without it nothing is anchored, and so nothing is bound.
+
+    Attributes:
+        account: the Sui address.
+        source: what pays: `coins` or `address-balance`.
+        balance_mist, threshold_mist: what it has, and below what this is said; once each time it falls below.
+        timestamp_ms: when the relay looked.
+    """
+
+    registry: ObjectId
+    account: ObjectId
+    source: Name
+    balance_mist: U64
+    threshold_mist: U64
+    timestamp_ms: U64
+    simulated: bool
+
+
 class StorageStored(Message, frozen=True, kw_only=True):
     """Something durable, and where.
 

@@ -172,6 +172,7 @@ CHAIN_POLICY_CHANGED: Final = _row(
     "chain.policy_changed", Kind.FACT, "relay", "gateway seal-keeper storage", Stream.CHAIN
 )
 CHAIN_SLASHED: Final = _row("chain.slashed", Kind.FACT, "relay", "gateway seal-keeper", Stream.CHAIN)
+CHAIN_BALANCE_LOW: Final = _row("chain.balance_low", Kind.FACT, "relay", "", Stream.CHAIN)
 METADATA_CHANGED: Final = _row("metadata.changed", Kind.FACT, "gateway", "storage", Stream.METADATA)
 AUDIT_RECORDED: Final = _row("audit.recorded", Kind.FACT, "gateway", "storage", Stream.METADATA)
 STORAGE_STORED: Final = _row("storage.stored", Kind.FACT, "storage", "", Stream.STORAGE)

@@ -14,7 +14,7 @@ from typing import Final
 
 from daas.common import logs, subjects
 from daas.common.bus import Bus
-from daas.common.errors import Conflict, DaasError, Refused, Unavailable
+from daas.common.errors import ConfigurationError, Conflict, DaasError, Refused, Unavailable
 from daas.common.messages import EnclaveRevoked, PlacementAnchored, PlacementDecided, PlacementRefused
 from daas.common.service import Event
 from daas.ledger import Anchored, Effects, Ledger, MoveAbortError, SignedBatch
@@ -29,6 +29,8 @@ log = logs.get_logger(__name__)
 
 #: Move constants after which a key may sign no longer, though no event has said so: time ended the registration.
 EXPIRED: Final = "EExpired"
+#: The cluster's objects were migrated to another version of the package than the one that is called.
+MIGRATED: Final = "EWrongVersion"
 #: Aborts that are about what the relay knew, not about the batch: the ledger's head is read again.
 STALE_HEAD: Final = frozenset({"ESequenceTaken", "ESequenceAhead", "EWrongPredecessor"})
 #: A decision whose predecessor has not come waits this long in the line before its message goes back to the stream.
@@ -62,6 +64,11 @@ class Anchorer:
         self._refreshed = 0.0
         self.sequence = 0
         self._head = ""
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the registry was created simulated."""
+        return self._admission.simulated
 
     async def refresh(self) -> None:
         """Reads the head from the ledger; an answer from an older checkpoint takes nothing back."""
@@ -103,6 +110,8 @@ class Anchorer:
             try:
                 while await self._step():
                     delay_s = _AGAIN_S[0]
+            except ConfigurationError:
+                raise
             except DaasError as error:
                 # The fate of the newest transaction may be open: the next step begins with it.
                 self._metrics.node_trouble.labels(error.reason).inc()
@@ -189,6 +198,12 @@ class Anchorer:
         if isinstance(failure, MoveAbortError):
             if failure.name in STALE_HEAD and self.sequence >= member.sequence:
                 return  # somebody else was first: the next step answers it
+            if failure.name == MIGRATED:
+                raise ConfigurationError(
+                    f"{failure.message}: the cluster's objects are of another version of the package",
+                    reason="package-version",
+                    field="relay_package",
+                )
             if failure.name == EXPIRED:
                 await self._expired(member.public_key)
         for candidate in self._line.of(members):

@@ -7,14 +7,15 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from daas.common import logs, subjects
-from daas.common.errors import Conflict, DaasError, DecodeError, NotFound, Unavailable
-from daas.common.messages import EnclaveAttested, PlacementDecided
+from daas.common.errors import ConfigurationError, Conflict, DaasError, DecodeError, NotFound, Unavailable
+from daas.common.messages import ChainBalanceLow, EnclaveAttested, PlacementDecided
 from daas.common.service import Event, ServiceApp
 from daas.common.subjects import Service
 from daas.ledger import Ledger, RpcError, Signer
 from daas.ledger.client import CALL_BUDGET_MIST
 from daas.relay.anchorer import Anchorer
 from daas.relay.chainevents import ChainEvents
+from daas.relay.clusterlog import ClusterLog
 from daas.relay.facts import Facts
 from daas.relay.follower import Follower
 from daas.relay.metrics import RelayMetrics
@@ -25,8 +26,8 @@ from daas.relay.transactions import Transactions
 
 log = logs.get_logger(__name__)
 
-#: A balance changes by a fraction of a thousandth per transaction.
-BALANCE_EVERY_S: Final = 15.0
+#: One call of the node; at a hundred transactions a second half a SUI is spent meanwhile.
+BALANCE_EVERY_S: Final = 5.0
 #: Handlers at once: two transactions' worth, so that the next one is full when the last one is final.
 IN_FLIGHT: Final = 64
 #: A full node that was restarted answers within a minute; after that whoever runs the relay should hear of it.
@@ -47,7 +48,9 @@ class Relay:
         self.outbox = Outbox(settings.state_dir / "outbox.sqlite")
         transactions = Transactions(ledger, self.outbox, settings.relay_submit_attempts, metrics)
         facts = Facts(app.bus)
-        events = ChainEvents(settings.relay_registry, self.outbox, facts, metrics, self._rotated)
+        events = ChainEvents(
+            settings.relay_registry, self.outbox, facts, ClusterLog(app.bus), metrics=metrics, rotated=self._rotated
+        )
         self.registrar = Registrar(
             app.bus, ledger, self.outbox, transactions, settings=settings, is_past=events.is_past
         )
@@ -56,6 +59,7 @@ class Relay:
         self.follower.on_progress(self._progress)
         self._started = False
         self.balance_mist = 0
+        self._said_low = False
 
     async def start(self) -> None:
         """Catches up with the ledger, finishes what an earlier process began, gives out the challenge.
@@ -63,6 +67,7 @@ class Relay:
         What fails may be tried again from the start.
         """
         await self.anchorer.refresh()
+        await self._check_version()
         await self.follower.start()
         await self.anchorer.recover()
         self._started = True
@@ -75,6 +80,22 @@ class Relay:
             head=self.anchorer.sequence,
         )
 
+    async def _check_version(self) -> None:
+        """An older or newer package would abort every transaction, each of which is paid for.
+
+        Raises:
+            ConfigurationError: `package-version`.
+        """
+        registry = await self.ledger.registry(self._settings.relay_registry)
+        version = await self.ledger.package_version()
+        if registry.version != version:
+            raise ConfigurationError(
+                f"package {self._settings.relay_package} is for objects of version {version}, the registry has version "
+                f"{registry.version}: name the package's version that the registry was migrated to",
+                reason="package-version",
+                field="relay_package",
+            )
+
     async def _rotated(self) -> None:
         """A nonce of the past is nobody's challenge: while the relay catches up none is given out."""
         if self._started:
@@ -85,14 +106,30 @@ class Relay:
         self._app.status.update(head=self.anchorer.sequence, checkpoint=self.follower.next_checkpoint - 1)
 
     async def look_at_balance(self) -> None:
-        """Reads the balance, and warns when it is low."""
-        self.balance_mist = await self.ledger.balance()
+        """Reads what is left to pay with, and says so when it has become low."""
+        self.balance_mist = await self.ledger.gas_balance()
         low = self.balance_mist < self._settings.relay_low_balance_mist
         self._metrics.balance_mist.set(self.balance_mist)
         self._metrics.low_balance.set(low)
         self._app.status.update(balance_mist=self.balance_mist, low_balance=low)
-        if low:
-            log.warning("low balance", balance_mist=self.balance_mist, account=self.ledger.address)
+        if low and not self._said_low:
+            await self._say_low()
+        self._said_low = low
+
+    async def _say_low(self) -> None:
+        log.warning("low balance", balance_mist=self.balance_mist, account=self.ledger.address)
+        fact = ChainBalanceLow(
+            registry=self._settings.relay_registry,
+            account=self.ledger.address,
+            source=self._settings.relay_gas,
+            balance_mist=self.balance_mist,
+            threshold_mist=self._settings.relay_low_balance_mist,
+            timestamp_ms=time.time_ns() // 1_000_000,
+            simulated=self.anchorer.simulated,
+        )
+        # A relay that is started again while nothing was paid says the same thing again.
+        message_id = f"balance-low:{self.ledger.address}:{self.balance_mist}"
+        await self._app.bus.publish(subjects.CHAIN_BALANCE_LOW, fact, message_id=message_id)
 
     async def watch_balance(self) -> None:
         """Looks at the balance for ever."""
@@ -111,7 +148,8 @@ class Relay:
 
 async def _connect(settings: RelaySettings) -> Ledger:
     signer = Signer.from_file(settings.relay_keystore)
-    return await Ledger.connect(settings.relay_ledger_url, signer, package=settings.relay_package)
+    url, package = settings.relay_ledger_url, settings.relay_package
+    return await Ledger.connect(url, signer, package=package, gas=settings.relay_gas)
 
 
 async def _patiently(step: Callable[[], Awaitable[T]]) -> T:
@@ -181,8 +219,11 @@ def build(settings: RelaySettings) -> ServiceApp:
     @app.check("gas")
     async def gas_is_there() -> None:
         if relay().balance_mist < CALL_BUDGET_MIST:
+            await relay().look_at_balance()
+        if relay().balance_mist < CALL_BUDGET_MIST:
             raise Unavailable(
-                f"{relay().ledger.address} has {relay().balance_mist} MIST, a transaction needs {CALL_BUDGET_MIST}",
+                f"{relay().ledger.address} has {relay().balance_mist} MIST as {settings.relay_gas}, a transaction "
+                f"needs {CALL_BUDGET_MIST}",
                 reason="no-gas",
             )
 

@@ -28,6 +28,7 @@ from daas.ledger.cluster_events import (
     StakeChanged,
 )
 from daas.ledger.events import MeasurementsChanged
+from daas.relay.clusterlog import ClusterLog
 from daas.relay.facts import Facts
 from daas.relay.metrics import RelayMetrics
 from daas.relay.outbox import AnchorRecord, KeyRecord, Outbox
@@ -53,11 +54,12 @@ _NONCES: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an event stands on the ledger: transaction (base58), number in it, checkpoint and its time."""
+    """Where an event stands on the ledger: transaction (base58), number in it, checkpoint, number in that, its time."""
 
     tx_digest: str
     event_index: int
     checkpoint: int
+    place: int
     timestamp_ms: int
 
 
@@ -68,15 +70,24 @@ class ChainEvents:
         registry: the cluster's registry; events of others are passed over.
         outbox: keeps keys and anchors.
         facts: publishes.
+        cluster_log: takes what the enclave must know of stakes.
         rotated: called when the registry has a new nonce.
     """
 
     def __init__(
-        self, registry: str, outbox: Outbox, facts: Facts, metrics: RelayMetrics, rotated: Callable[[], Awaitable[None]]
+        self,
+        registry: str,
+        outbox: Outbox,
+        facts: Facts,
+        cluster_log: ClusterLog,
+        *,
+        metrics: RelayMetrics,
+        rotated: Callable[[], Awaitable[None]],
     ) -> None:
         self._registry = registry
         self._outbox = outbox
         self._facts = facts
+        self._log = cluster_log
         self._metrics = metrics
         self._rotated = rotated
         self._nonces: deque[bytes] = deque(maxlen=_NONCES)
@@ -209,6 +220,9 @@ class ChainEvents:
             bonded_mist=event.bonded_mist,
             unbonding_mist=event.unbonding_mist,
         )
+        # The entry before the fact: whoever finds the fact knows that the entry is in the log.
+        if not self._is_out(subjects.CHAIN_STAKE_CHANGED, origin):
+            await self._log.stake_changed(fact, place=origin.place)
         await self._publish(subjects.CHAIN_STAKE_CHANGED, fact, origin)
 
     async def _slashed(self, event: Slashed, origin: Origin) -> None:
@@ -241,5 +255,11 @@ class ChainEvents:
         await self._publish(subjects.CHAIN_POLICY_CHANGED, fact, origin)
 
     async def _publish(self, subject: Subject, fact: Message, origin: Origin) -> None:
-        message_id = f"{subject.name}:{origin.tx_digest}:{origin.event_index}"
-        await self._facts.publish(subject, fact, message_id=message_id, time_ms=origin.timestamp_ms)
+        await self._facts.publish(subject, fact, message_id=_message_id(subject, origin), time_ms=origin.timestamp_ms)
+
+    def _is_out(self, subject: Subject, origin: Origin) -> bool:
+        return self._facts.is_published(_message_id(subject, origin))
+
+
+def _message_id(subject: Subject, origin: Origin) -> str:
+    return f"{subject.name}:{origin.tx_digest}:{origin.event_index}"

@@ -48,6 +48,10 @@ class Facts:
         """Says that whatever comes now is newer than all that was read back."""
         self._published.clear()
 
+    def is_published(self, message_id: str) -> bool:
+        """Whether the fact was read back from its stream."""
+        return message_id in self._published
+
     async def publish(self, subject: Subject, body: Message, *, message_id: str, time_ms: int) -> bool:
         """Publishes a fact unless it stands in its stream; returns whether it was published.
 

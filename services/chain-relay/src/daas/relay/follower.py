@@ -153,10 +153,12 @@ class Follower:
         if checkpoint is None:
             return False
         self._check(checkpoint)
+        place = 0
         for transaction in checkpoint.transactions:
             for index, event in enumerate(transaction.events):
-                origin = Origin(transaction.digest, index, checkpoint.sequence, checkpoint.timestamp_ms)
+                origin = Origin(transaction.digest, index, checkpoint.sequence, place, checkpoint.timestamp_ms)
                 await self._events.take(event, origin)
+                place += 1
         self._outbox.advance(Cursor(checkpoint.sequence, checkpoint.digest), self._facts.positions)
         self._next, self._digest = checkpoint.sequence + 1, checkpoint.digest
         self._announced.pop(checkpoint.sequence, None)

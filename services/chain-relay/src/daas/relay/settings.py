@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints
 
 from daas.common.settings import ServiceSettings
 from daas.common.subjects import Service
+from daas.ledger import GasSource
 
 ObjectId = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{64}$")]
 Fingerprint = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -21,9 +22,15 @@ class RelaySettings(ServiceSettings):
     relay_ledger_url: str = Field(
         description="Sui full nodes, sui.rpc.v2, separated by commas; http:// is for loopback only."
     )
-    relay_package: ObjectId = Field(description="Address of the published Move package daas.")
+    relay_package: ObjectId = Field(
+        description="Address of the Move package daas: of the version whose objects the cluster has."
+    )
     relay_registry: ObjectId = Field(description="The cluster's Registry object.")
     relay_keystore: Path = Field(description="File (mode 0600) with the Ed25519 key that pays for transactions.")
+    relay_gas: GasSource = Field(
+        default=GasSource.COINS,
+        description="What pays: coins, or the account's address balance, which `daas chain deposit-gas` fills.",
+    )
     relay_development_root: Fingerprint | None = Field(
         default=None,
         description="SHA-256 of the software NSM's root; refused unless the registry was created simulated.",

@@ -8,7 +8,7 @@ from typing import Final
 
 from daas.devstack.ledger.effects import Change, Effects
 from daas.devstack.ledger.encoding import uleb
-from daas.devstack.ledger.errors import ExecutionFailedError, MoveAbortError, MoveLocation
+from daas.devstack.ledger.errors import CongestionError, ExecutionFailedError, MoveAbortError, MoveLocation
 from daas.devstack.ledger.execution import OBJECT_BYTES_MAX, Event
 from daas.devstack.ledger.funds import accumulator_id, balance_of
 from daas.devstack.ledger.type_tags import Type, struct_tag_bytes, type_tag_bytes
@@ -25,7 +25,8 @@ FAILURE_KINDS: Final = (
     "UNUSED_VALUE_WITHOUT_DROP", "INVALID_PUBLIC_FUNCTION_RETURN_TYPE", "INVALID_TRANSFER_OBJECT",
     "EFFECTS_TOO_LARGE", "PUBLISH_UPGRADE_MISSING_DEPENDENCY", "PUBLISH_UPGRADE_DEPENDENCY_DOWNGRADE",
     "PACKAGE_UPGRADE_ERROR", "WRITTEN_OBJECTS_TOO_LARGE", "CERTIFICATE_DENIED", "SUI_MOVE_VERIFICATION_TIMEDOUT",
-    "CONSENSUS_OBJECT_OPERATION_NOT_ALLOWED",
+    "CONSENSUS_OBJECT_OPERATION_NOT_ALLOWED", "INPUT_OBJECT_DELETED",
+    "EXECUTION_CANCELED_DUE_TO_CONSENSUS_OBJECT_CONGESTION",
 )  # fmt: skip
 ARGUMENT_KINDS: Final = (
     "TYPE_MISMATCH", "INVALID_BCS_BYTES", "INVALID_USAGE_OF_PURE_ARGUMENT",
@@ -103,6 +104,8 @@ def _failure(error: ExecutionFailedError) -> bytes:
         return index + _u16(argument) + _u16(0)
     if error.kind == "INVALID_PUBLIC_FUNCTION_RETURN_TYPE":
         return index + _u16(0)
+    if isinstance(error, CongestionError):
+        return index + uleb(len(error.objects)) + b"".join(error.objects)
     if error.kind == "OBJECT_TOO_BIG":
         return index + _u64(0) + _u64(OBJECT_BYTES_MAX)
     return index

@@ -1,5 +1,7 @@
 """What can go wrong in the ledger: refusals before execution, failures during it, and misuse of the process."""
 
+from collections.abc import Sequence
+
 from daas.common.errors import DaasError
 
 
@@ -71,6 +73,16 @@ class RuntimeFailedError(ExecutionFailedError):
         super().__init__("MOVE_PRIMITIVE_RUNTIME_ERROR", f"{status} in {location}")
         self.status = status
         self.location = location
+
+
+class CongestionError(ExecutionFailedError):
+    """A transaction was put off for the moment: too many change the same objects. It is over, and paid for."""
+
+    def __init__(self, objects: Sequence[bytes]) -> None:
+        super().__init__(
+            "EXECUTION_CANCELED_DUE_TO_CONSENSUS_OBJECT_CONGESTION", f"{len(objects)} objects are congested"
+        )
+        self.objects = tuple(objects)
 
 
 def argument_error(index: int, kind: str, detail: str) -> ExecutionFailedError:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 
@@ -15,7 +15,7 @@ from daas.devstack.ledger.checkpoints import EPOCH, next_checkpoint
 from daas.devstack.ledger.clock import LedgerClock
 from daas.devstack.ledger.commands import CommandRunner
 from daas.devstack.ledger.effects import Change, Effects, GasUsed, Payment, settle
-from daas.devstack.ledger.errors import ExecutionFailedError, LedgerError
+from daas.devstack.ledger.errors import CongestionError, ExecutionFailedError, LedgerError
 from daas.devstack.ledger.execution import Execution
 from daas.devstack.ledger.facts import facts_of
 from daas.devstack.ledger.filters import Facts
@@ -38,6 +38,7 @@ from daas.devstack.ledger.store import Checkpoint, Commit, Store
 from daas.devstack.ledger.transaction_data import (
     MoveCall,
     Publish,
+    SharedInput,
     Transaction,
     Upgrade,
     WithdrawalInput,
@@ -66,6 +67,10 @@ class Ledger:
         store: the state, opened.
         clock: where time comes from.
         pinned: digests of the packages that may be published; nothing else is ever executed.
+
+    Attributes:
+        congested: so many of the next transactions that change shared objects are cancelled, as a network does it where
+            too many want the same object; for tests.
     """
 
     def __init__(self, store: Store, clock: LedgerClock, pinned: Collection[bytes]) -> None:
@@ -73,6 +78,7 @@ class Ledger:
         self.clock = clock
         self.program = Program()
         self.packages: dict[bytes, Package] = {}
+        self.congested = 0
         self._publisher = Publisher(pinned, self.packages)
         self._subscribers: set[asyncio.Queue[Checkpoint]] = set()
         latest = store.latest_checkpoint()
@@ -126,7 +132,10 @@ class Ledger:
         known = self.store.executed(digest)
         if known is not None:
             return known
-        effects, _ = self._run(transaction, digest, self._admission.admit(transaction))
+        admitted = self._admission.admit(transaction)
+        cancelled = self.congested > 0 and any(isinstance(i, SharedInput) and i.mutable for i in transaction.inputs)
+        self.congested -= cancelled
+        effects, _ = self._run(transaction, digest, admitted, cancelled=cancelled)
         encoded, effects_digest = effects_message(effects, EPOCH)
         checkpoint = next_checkpoint(
             self.latest,
@@ -207,7 +216,9 @@ class Ledger:
 
     # Execution
 
-    def _run(self, transaction: Transaction, digest: bytes, admitted: Admitted) -> tuple[Effects, CommandRunner | None]:
+    def _run(
+        self, transaction: Transaction, digest: bytes, admitted: Admitted, *, cancelled: bool = False
+    ) -> tuple[Effects, CommandRunner | None]:
         meter = Meter(transaction.budget // transaction.gas_price)
         inputs, payment = admitted.inputs, admitted.payment
         execution = Execution(
@@ -233,6 +244,8 @@ class Ledger:
         loads = any(isinstance(command, Publish | Upgrade) for command in transaction.commands)
         functions, structs = (dict(self.program.functions), dict(self.program.structs)) if loads else ({}, {})
         try:
+            if cancelled:
+                _cancel(transaction)
             meter.charge(READ_INTERNAL_PER_BYTE * self._bytes_read(transaction, admitted))
             gas = _gas_slot(payment, transaction.budget)
             runner = CommandRunner(
@@ -327,6 +340,11 @@ def _coin(object_id: bytes, version: int, owner: bytes, amount: int) -> Object:
         object_id, version, Owner("address", owner), GAS_COIN, coin_contents(object_id, amount),
         previous=bytes(32), storage_mist=0, public_transfer=True,
     )  # fmt: skip
+
+
+def _cancel(transaction: Transaction) -> NoReturn:
+    shared = [entry.id for entry in transaction.inputs if isinstance(entry, SharedInput) and entry.mutable]
+    raise CongestionError(shared)
 
 
 def _gas_slot(payment: Payment, budget: int) -> Slot | None:

@@ -9,7 +9,7 @@ import pysui.sui.sui_grpc.suimsgs.sui.rpc.v2 as proto
 
 from daas.devstack.ledger.effects import Change, Effects
 from daas.devstack.ledger.effects_bcs import ARGUMENT_KINDS, FAILURE_KINDS, effects_bcs, events_digest, hash_named
-from daas.devstack.ledger.errors import ExecutionFailedError, MoveAbortError, MoveLocation
+from daas.devstack.ledger.errors import CongestionError, ExecutionFailedError, MoveAbortError, MoveLocation
 from daas.devstack.ledger.execution import Event
 from daas.devstack.ledger.funds import accumulator_id, balance_of
 from daas.devstack.ledger.objects import Object, Owner
@@ -102,6 +102,9 @@ def error_message(error: ExecutionFailedError, command: int | None) -> bytes:
         details["command_argument_error"] = build(proto.CommandArgumentError, argument=error.argument, kind=kind)
     elif error.kind == "TYPE_ARGUMENT_ERROR":
         details["type_argument_error"] = build(proto.TypeArgumentError, type_argument=error.argument, kind=2)
+    elif isinstance(error, CongestionError):
+        objects = [format_address(each) for each in error.objects]
+        details["congested_objects"] = build(proto.CongestedObjects, objects=objects)
     return build(
         proto.ExecutionError,
         description=error.message,

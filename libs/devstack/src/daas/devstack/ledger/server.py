@@ -76,6 +76,7 @@ async def serve(state: Path, *, port: int, pinned: Sequence[bytes], clock_ms: in
             "url": f"http://{HOST}:{rpc_port}",
             "faucet": f"http://{HOST}:{faucet_port}/v2/gas",
             "clock": f"http://{HOST}:{faucet_port}/clock",
+            "congestion": f"http://{HOST}:{faucet_port}/congestion",
             "chain": ledger.chain.hex(),
             "simulated": True,
         }

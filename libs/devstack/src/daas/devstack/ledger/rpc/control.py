@@ -1,4 +1,4 @@
-"""HTTP beside the RPC services: the faucet, in the form of Sui's own, and the clock that tests set."""
+"""HTTP beside the RPC services: the faucet, in the form of Sui's own, and what tests set: the clock, congestion."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from daas.devstack.ledger.type_tags import format_address, parse_address
 FAUCET_MIST: Final = 100_000_000_000
 FAUCET_MIST_MAX: Final = 1_000_000_000_000_000
 BODY_BYTES_MAX: Final = 4_096
+CONGESTED_MAX: Final = 1_000
 TIME_MS_MAX: Final = 253_402_300_799_000  # the end of the year 9999
 
 
 class Control:
-    """Endpoints: `POST /v2/gas`, `GET /clock`, `PUT /clock`, `DELETE /clock`, `GET /`."""
+    """Endpoints: `POST /v2/gas`, `GET /clock`, `PUT /clock`, `DELETE /clock`, `PUT /congestion`, `GET /`."""
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
@@ -32,6 +33,7 @@ class Control:
         app.router.add_get("/clock", self.get_clock)
         app.router.add_put("/clock", self.put_clock)
         app.router.add_delete("/clock", self.delete_clock)
+        app.router.add_put("/congestion", self.put_congestion)
         return app
 
     async def about(self, _request: web.Request) -> web.Response:
@@ -74,6 +76,14 @@ class Control:
         """Follow wall time again."""
         self.ledger.clock.follow_wall_time()
         return await self.get_clock(request)
+
+    async def put_congestion(self, request: web.Request) -> web.Response:
+        """Cancel the next transactions that change shared objects: `{"transactions": N}`."""
+        count = (await _body(request)).get("transactions")
+        if not isinstance(count, int) or not 0 <= count <= CONGESTED_MAX:
+            return _refused(f"expected transactions of 0 to {CONGESTED_MAX}")
+        self.ledger.congested = count
+        return web.json_response({"transactions": count})
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
