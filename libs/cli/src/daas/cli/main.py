@@ -24,6 +24,7 @@ SUBCOMMANDS = {
     ),
     "verify": Subcommand("daas.cli.arrival:verify_app", "Check what the cluster decided, without trusting it."),
     "evidence": Subcommand("daas.cli.arrival:evidence_app", "Take evidence away in a file."),
+    "trace": Subcommand("daas.cli.trace:trace_app", "One object's way through the services."),
     "attest": Subcommand("daas.cli.attest:attest_app", "Nitro attestation documents."),
     "bus": Subcommand("daas.cli.bus:bus_app", "Streams and subjects of the bus."),
     "chain": Subcommand("daas.cli.chain:chain_app", "The Move package and the registry on the ledger."),

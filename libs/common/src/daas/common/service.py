@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 
 from prometheus_client import CollectorRegistry
 
-from daas.common import logs
+from daas.common import logs, tracing
 from daas.common.bus import Bus, Event
 from daas.common.bus.advisories import watch_advisories
 from daas.common.bus.declarations import DurableOptions
@@ -190,6 +190,14 @@ class ServiceApp:
     def run(self) -> int:
         """Runs until SIGTERM or SIGINT. Returns the exit code: 0, 1 for a failure, 2 for settings that can't work."""
         logs.configure(self.service.value, self.settings.log_level)
+        if self.settings.trace_otlp_url is not None:
+            try:
+                tracing.configure(
+                    self.service, self.settings.cluster, self.settings.trace_otlp_url, self.settings.trace_ratio
+                )
+            except ConfigurationError as error:
+                log.error("refuses to start", error=error)  # noqa: TRY400 - the sentence says it all
+                return 2
         return asyncio.run(self._run_with_signals())
 
     async def _run_with_signals(self) -> int:
@@ -357,6 +365,7 @@ class ServiceApp:
             except Exception as error:  # noqa: BLE001 - the other hooks and the bus still have to be closed
                 log.warning("a stop hook failed", error=error)
         await self.bus.close()
+        await asyncio.to_thread(tracing.shut_down)
         await self._endpoints.stop()
         if self.settings.ready_file is not None:
             self.settings.ready_file.unlink(missing_ok=True)

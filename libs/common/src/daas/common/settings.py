@@ -24,7 +24,7 @@ from daas.common.errors import ConfigurationError, DaasError, InvalidInput
 from daas.common.subjects import Service, prefix
 
 ENV_PREFIX: Final = "DAAS_"
-_COMMON_NAMESPACES: Final = ("NATS", "HTTP", "LOG")
+_COMMON_NAMESPACES: Final = ("NATS", "HTTP", "LOG", "TRACE")
 _FOREIGN_NAMESPACES: Final = ("DEV", "TEST", "KMS", "KEY_SERVER")
 #: Above this similarity (0..1) an unknown name is taken for a slip of the pen: NATS_ULR and NATS_URL are at 0.92.
 _TYPO_CUTOFF: Final = 0.85
@@ -106,6 +106,10 @@ class ServiceSettings(BusSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level logged")
     state_dir: Path | None = Field(default=None, description="directory for what must survive a restart")
     ready_file: Path | None = Field(default=None, description="file to write the ready line to, besides stdout")
+    trace_otlp_url: str | None = Field(
+        default=None, description="OTLP/HTTP address that takes spans, e.g. http://collector:4318/v1/traces; none: off"
+    )
+    trace_ratio: Annotated[float, Field(ge=0, le=1)] = Field(default=1.0, description="share of the traces kept")
     stop_timeout_s: Annotated[float, Field(gt=0, le=600)] = Field(
         default=15.0, description="how long running handlers may take to finish at a stop, in seconds"
     )

@@ -17,6 +17,7 @@ from daas.common.bus import Bus
 from daas.common.errors import ConfigurationError, Conflict, DaasError, Refused, Unavailable
 from daas.common.messages import EnclaveRevoked, PlacementAnchored, PlacementDecided, PlacementRefused
 from daas.common.service import Event
+from daas.common.tracing import Kind, span
 from daas.ledger import Anchored, Effects, Ledger, MoveAbortError, SignedBatch
 from daas.relay.admission import Admission, Duplicate
 from daas.relay.line import Candidate, Line
@@ -173,7 +174,9 @@ class Anchorer:
             for candidate in run
         ]
         try:
-            effects = await self._transactions.carry_out(key, lambda: self._ledger.build_anchor(*batches), members)
+            parent = members[0].traceparent
+            with span("anchor", kind=Kind.CLIENT, parent=parent, first=members[0].sequence, batches=len(members)):
+                effects = await self._transactions.carry_out(key, lambda: self._ledger.build_anchor(*batches), members)
         except Rejected as error:
             await self._failed(members, Refused(error.message, reason=error.reason))
             return

@@ -17,6 +17,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from daas.common.errors import Unavailable
+from daas.common.tracing import span
 
 #: Identity of what an event is about: kind and uid.
 Key = tuple[str, str]
@@ -232,7 +233,8 @@ class LogAppender:
         )
         digest = blake2b(body, digest_size=16).hexdigest()
         message_id = f"log/{self._process}/{self._entries}/{digest}"
-        self.last_sequence = sequence = await self._insist(body, message_id, self._last_ms)
+        with span("append", events=len(taken), bytes=len(body)):
+            self.last_sequence = sequence = await self._insist(body, message_id, self._last_ms)
         self._metrics.entries.inc()
         self._metrics.events.inc(len(taken))
         self._metrics.batch.observe(len(taken))

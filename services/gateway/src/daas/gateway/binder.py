@@ -26,6 +26,7 @@ from daas.common.messages import (
     decode,
 )
 from daas.common.subjects import PLACEMENT_BIND_FAILED, PLACEMENT_BOUND, PLACEMENT_DECIDED, Stream, Subject
+from daas.common.tracing import span
 from daas.gateway.binding import Attempt, Bound, Failed, PodBinder
 from daas.gateway.cache import ClusterCache
 from daas.gateway.events import Report, Reporter
@@ -183,11 +184,12 @@ class Binder:
                 },
             )
             self._permit()
-            outcome = await self._pods.bind(attempt)
-            if isinstance(outcome, Bound):
-                await self._bound(anchored, index, leaf, outcome, decided_ms=decided_ms, simulated=simulated)
-            else:
-                await self._failed(anchored, index, leaf, outcome, simulated=simulated)
+            with span("bind", pod_uid=leaf.pod_uid, pod_namespace=leaf.namespace, pod_name=leaf.name, node=leaf.node):
+                outcome = await self._pods.bind(attempt)
+                if isinstance(outcome, Bound):
+                    await self._bound(anchored, index, leaf, outcome, decided_ms=decided_ms, simulated=simulated)
+                else:
+                    await self._failed(anchored, index, leaf, outcome, simulated=simulated)
         self._settled[key] = None
         if len(self._settled) > SETTLED_MAX:
             self._settled.popitem(last=False)

@@ -8,6 +8,7 @@ from typing import Any
 from daas.common import logs, subjects
 from daas.common.bus import Bus, StoredMessage
 from daas.common.clusterlog import entry_of
+from daas.common.envelope import TRACEPARENT
 from daas.common.errors import InvalidInput, NotFound, Refused
 from daas.common.facts import fact_of, newest
 from daas.common.messages import EnclaveChallenged, PlacementAnchored, PlacementRefused
@@ -50,6 +51,7 @@ class Core:
         self._settings = settings
         self._scheduler = Scheduler(genesis)
         self._snapshots: dict[int, bytes] = {}
+        self._traces: dict[int, str | None] = {}
         self._fairness: dict[int, FairnessCertificate] = {}
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
@@ -143,6 +145,8 @@ class Core:
             return
         sequence = applied.decision.batch.sequence
         self.outbox.decided(applied.decision, monotonic_ms())
+        if sequence > self.outbox.head:
+            self._traces[sequence] = entry.headers.get(TRACEPARENT)
         if sequence > self.outbox.head and applied.fairness is not None:
             self._fairness[sequence] = applied.fairness
         if sequence > self.outbox.head and sequence % self._settings.enclave_snapshot_every == 0:
@@ -176,7 +180,12 @@ class Core:
                 fairness = self._fairness.get(due.decision.batch.sequence)
                 message = outgoing.decided(due.decision, fairness, identity, simulated=self._simulated)
                 message_id = f"decided:{message.payload_digest}:{identity.public_key}:{due.attempt}"
-                await self._bus.publish(subjects.PLACEMENT_DECIDED, message, message_id=message_id)
+                await self._bus.publish(
+                    subjects.PLACEMENT_DECIDED,
+                    message,
+                    message_id=message_id,
+                    traceparent=self._traces.get(message.header.sequence),
+                )
 
     async def acknowledge(self) -> None:
         """Publishes receipts for ever, while this instance is the active one."""
@@ -202,6 +211,8 @@ class Core:
             log.info("role changed", role=self.outbox.role.value, sequence=anchored.sequence)
         for sequence in [n for n in self._fairness if n <= self.outbox.head]:
             del self._fairness[sequence]
+        for sequence in [n for n in self._traces if n <= self.outbox.head]:
+            del self._traces[sequence]
         self._room.set()
         await self._keep_snapshots()
 

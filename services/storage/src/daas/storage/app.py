@@ -27,6 +27,7 @@ from daas.common.messages import (
 from daas.common.secretscan import SecretFound
 from daas.common.service import ServiceApp
 from daas.common.subjects import Service
+from daas.common.tracing import span
 from daas.etcd import EtcdClient
 from daas.evidence import EvidenceStore, Keys
 from daas.evidence.packing import Stored
@@ -186,7 +187,8 @@ class Storage:
 
     async def anchored(self, event: Event[PlacementAnchored]) -> None:
         """Stores the bundle of an anchored batch, and says so once it is durable."""
-        stored, entries = await self.archive.anchored(event.body)
+        with span("store evidence", sequence=event.body.sequence):
+            stored, entries = await self.archive.anchored(event.body)
         sequence = event.body.sequence
         await self._tell("evidence", stored, sequence, simulated=event.body.simulated)
         head = max(sequence, self._app.status.get("head", 0))

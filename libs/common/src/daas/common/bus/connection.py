@@ -12,7 +12,7 @@ from typing import Final, Self
 import nats.errors
 from nats.aio.msg import Msg
 
-from daas.common import envelope, merkle
+from daas.common import envelope, merkle, tracing
 from daas.common.bus import declarations, objects
 from daas.common.bus.advisories import advisory_config
 from daas.common.bus.failures import translate, translated
@@ -119,8 +119,15 @@ class Bus(Link):
             raise InvalidInput(
                 f"{len(data)} bytes for {subject.name}, at most {MAX_MESSAGE_BYTES} are allowed", reason="oversize"
             )
-        headers = envelope.seal(self.service, subject.event_type, message_id, time_ms=time_ms, traceparent=traceparent)
-        return await self._store(subject.full(self.cluster), subject.name, subject.stream, data, headers)
+        with tracing.span(f"publish {subject.name}", kind=tracing.Kind.PRODUCER, parent=traceparent) as trace:
+            headers = envelope.seal(
+                self.service,
+                subject.event_type,
+                message_id,
+                time_ms=time_ms,
+                traceparent=trace.traceparent if trace is not None else traceparent,
+            )
+            return await self._store(subject.full(self.cluster), subject.name, subject.stream, data, headers)
 
     async def _store(self, full: str, label: str, stream: Stream, data: bytes, headers: dict[str, str]) -> int:
         started = time.monotonic()

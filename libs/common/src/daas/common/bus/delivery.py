@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from faststream.exceptions import NackMessage, RejectMessage
 from faststream.nats import NatsMessage
 
-from daas.common import envelope
+from daas.common import envelope, tracing
 from daas.common.bus.declarations import DurableOptions, durable_config
 from daas.common.bus.message import Event, M, StoredMessage, delivered, event
 from daas.common.bus.subscriber import DurableSubscriber
@@ -95,7 +95,9 @@ class Delivery:
         started = time.monotonic()
         metrics.in_flight.labels(label).inc()
         try:
-            await self._judge_and_handle(stored, deliveries)
+            header = stored.headers.get(envelope.TRACEPARENT)
+            with tracing.span(f"handle {label}", kind=tracing.Kind.CONSUMER, parent=header, sequence=stored.sequence):
+                await self._judge_and_handle(stored, deliveries)
             metrics.handled.labels(label).inc()
         except (InvalidInput, Refused) as error:
             await self._bury(stored, error, deliveries)
