@@ -11,6 +11,7 @@ from pathlib import Path
 BENCHMARKS = {
     "memory": "resident memory of every part of an idle stack, beside its limit",
     "stages": "pods/s through each stage alone, and through several, beside raw nats-py and the bare engine",
+    "through": "pods/s through the bus to a verified decision, and what each process spends on a pod, beside the floor",
     "cluster": "pods/s from creation to bound through the API server, beside a bare client that only binds",
     "binder": "bindings/s of the gateway for anchored decisions, beside a bare client that only binds",
     "reflector": "seconds and memory to take 5,000 nodes and 10,000 pods, beside reading the lists",

@@ -8,6 +8,7 @@ records' leaf hashes in the order of their names. So the root depends on what is
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from enum import IntEnum
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -75,6 +76,15 @@ def opened(root: bytes, part: Part, name: str, leaf: bytes, opening: Opening) ->
     return merkle.verify(root, level, part, len(Part), opening.parts)
 
 
+@lru_cache(maxsize=8)
+def _empty_levels(buckets: int) -> tuple[list[bytes], ...]:
+    """The levels of a tree without records, from the buckets up."""
+    made = [merkle.leaf_hash(b"")]
+    while len(made) < buckets.bit_length():
+        made.append(merkle.node_hash(made[-1], made[-1]))
+    return tuple([level] * (buckets >> depth) for depth, level in enumerate(made))
+
+
 class BucketTree:
     """A Merkle tree over a fixed number of buckets of named leaf hashes.
 
@@ -86,13 +96,9 @@ class BucketTree:
         assert buckets & (buckets - 1) == 0
         assert 1 <= buckets <= 1 << 16
         self._mask = buckets - 1
-        self._names: list[list[str]] = [[] for _ in range(buckets)]
-        self._hashes: list[bytes] = [b""] * buckets
-        level = merkle.leaf_hash(b"")
-        self._levels: list[list[bytes]] = [[level] * buckets]
-        while len(self._levels[-1]) > 1:
-            level = merkle.node_hash(level, level)
-            self._levels.append([level] * (len(self._levels[-1]) // 2))
+        self._names: dict[int, list[str]] = {}
+        self._hashes: dict[int, bytes] = {}
+        self._levels: list[list[bytes]] = [level.copy() for level in _empty_levels(buckets)]
 
     @property
     def root(self) -> bytes:
@@ -106,7 +112,7 @@ class BucketTree:
             KeyError: there is no such name.
         """
         index = bucket_of(name, self._mask + 1)
-        names, hashes = self._names[index], self._hashes[index]
+        names, hashes = self._names.get(index, []), self._hashes.get(index, b"")
         if name not in names:
             raise KeyError(name)
         path = tuple(level[(index >> depth) ^ 1] for depth, level in enumerate(self._levels[:-1]))
@@ -120,7 +126,10 @@ class BucketTree:
         for name, leaf in changes.items():
             index = int.from_bytes(blake2b(name.encode(), digest_size=_HASH).digest()[:2], "little") & mask
             touched.add(index)
-            names, hashes = all_names[index], all_hashes[index]
+            names = all_names.get(index)
+            if names is None:
+                names, all_hashes[index] = all_names.setdefault(index, []), b""
+            hashes = all_hashes[index]
             position = bisect_left(names, name)
             known = position < len(names) and names[position] == name
             start = _HASH * position

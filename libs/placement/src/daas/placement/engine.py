@@ -6,7 +6,7 @@ count and affinity sum among the feasible nodes; when one of these moves, the cl
 """
 
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +21,7 @@ from daas.placement.policy import Policy
 from daas.placement.profile import Profile
 from daas.placement.reasons import NONE, Reason
 from daas.placement.resources import CPU, EPHEMERAL_STORAGE, MEMORY, Demand
-from daas.placement.runs import LEAST, can_run, run
+from daas.placement.runs import can_run, run
 from daas.placement.selection import STATIC_REASONS
 from daas.placement.state import ClusterState
 from daas.placement.table import BUILT_IN, CPU_COLUMN, MEMORY_COLUMN, PODS_COLUMN, Ints, Mask, NodeTable
@@ -107,23 +107,21 @@ class Engine:
         assert name is not None
         return name, best >> TIE_BITS
 
-    def choose_many(self, wish: Wish, count: int) -> list[tuple[str, int]]:
-        """`choose` for `count` pods in a row; fewer answers where no node will do any more."""
-        if count >= LEAST:
-            view = self._view(wish)
-            if can_run(view):
-                chosen = run(view, self._keys, self.table, count)
-                for slot, _ in chosen:
-                    self.columns.count(wish.profile, slot, 1)
-                names = self.table.names
-                return [(names[slot] or "", score) for slot, score in chosen]
-        found: list[tuple[str, int]] = []
-        while len(found) < count:
-            choice = self.choose(wish)
-            if choice is None:
-                break
-            found.append(choice)
-        return found
+    def can_run(self, wish: Wish) -> bool:
+        """Whether pods like this one depend on nothing but each node's own room; see `choose_many`."""
+        return bool(self.table.count) and can_run(self._view(wish))
+
+    def choose_many(self, wishes: Sequence[Wish]) -> list[tuple[str, int]]:
+        """`choose` for several that `can_run` in order, up to the first for which no node will do."""
+        views: dict[int, View] = {}
+        for wish in wishes:
+            if id(wish) not in views:
+                views[id(wish)] = self._view(wish)
+        chosen = run([views[id(wish)] for wish in wishes], self._keys, self.table)
+        for wish, (slot, _) in zip(wishes, chosen, strict=False):
+            self.columns.count(wish.profile, slot, 1)
+        names = self.table.names
+        return [(names[slot] or "", score) for slot, score in chosen]
 
     def _best_of_some(self, view: View, closed: Collection[str], promised: str, within: Mask | None) -> tuple[int, int]:
         key, slot_of = self._final(view, within).copy(), self.table.slot_of

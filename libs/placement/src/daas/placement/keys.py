@@ -11,6 +11,7 @@ import numpy.typing as npt
 from daas.placement import scores
 from daas.placement.podclass import PodClass
 from daas.placement.policy import PROFILE_BALANCE_CHANGE, Policy
+from daas.placement.scores_of_one import FRACTION, MAX_SCORE
 from daas.placement.selection import AFFINITY, image_scores, preference, selected, taint_codes
 from daas.placement.table import CAPACITY, LEFT, PODS_LEFT, USED, Ints, NodeTable, Slots
 from daas.placement.view import UNKNOWN, View
@@ -213,18 +214,26 @@ class Keys:
         """(least allocated, balanced allocation) of one node, unweighted."""
         return self.scores_of_line(view, self._table.room[slot].tolist())
 
-    def weighted(self, least: int, balanced: int) -> int:
-        """What the resource scores of a node come to."""
+    def weighted_scores(self, view: View, line: list[int]) -> int:
+        """What the resource scores of a node come to, from its line of `room`."""
+        least, balanced = self.scores_of_line(view, line)
         return self._least_weight * least + self._balanced_weight * balanced
 
     def scores_of_line(self, view: View, line: list[int]) -> tuple[int, int]:
         """`resource_scores` of a node's line of `room`."""
-        cpu, memory, left_cpu, left_memory, used_cpu, used_memory = line[:6]
-        demand = view.pod_class.demand
-        least = scores.least_allocated(
-            cpu - left_cpu + demand.score_cpu_milli, cpu, memory - left_memory + demand.score_memory_bytes, memory
-        )
-        balanced = scores.balanced_allocation(used_cpu + view.cpu, cpu, used_memory + view.memory, memory)
+        cpu, memory, left_cpu, left_memory, used_cpu, used_memory, _, _ = line
+        score_cpu, score_memory = view.pod_class.demand[1:]
+        with_cpu, with_memory = used_cpu + view.cpu, used_memory + view.memory
+        if 0 < with_cpu < cpu and 0 < with_memory < memory and left_cpu >= score_cpu and left_memory >= score_memory:
+            # the formulas of `scores_of_one` without their corner cases
+            cpu_share, memory_share = (left_cpu - score_cpu) * MAX_SCORE, (left_memory - score_memory) * MAX_SCORE
+            least = (cpu_share // cpu + memory_share // memory) >> 1
+            apart = abs(with_cpu * FRACTION // cpu - with_memory * FRACTION // memory)
+            balanced = (2 * FRACTION - apart) // (2 * FRACTION // MAX_SCORE)
+        else:
+            used_score_cpu, used_score_memory = cpu - left_cpu + score_cpu, memory - left_memory + score_memory
+            least = scores.least_allocated(used_score_cpu, cpu, used_score_memory, memory)
+            balanced = scores.balanced_allocation(with_cpu, cpu, with_memory, memory)
         if self._balance_change:
             before = scores.balanced_allocation(used_cpu, cpu, used_memory, memory)
             balanced = scores.balance_change(balanced, before, asks=view.asks)
@@ -249,8 +258,7 @@ class Keys:
         flipped: bool = feasible != view.feasible.item(slot)
         if flipped:
             view.feasible[slot] = feasible
-        least, balanced = self.scores_of_line(view, line)
-        dynamic = self.weighted(least, balanced)
+        dynamic = self.weighted_scores(view, line)
         if view.images is not None:
             dynamic += view.images.item(slot)
         view.dynamic[slot] = dynamic

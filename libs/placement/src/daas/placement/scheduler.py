@@ -18,6 +18,7 @@ from daas.placement.preemption import Preemptor
 from daas.placement.reach import VolumeReach
 from daas.placement.reasons import Reason
 from daas.placement.records import TAKES_CAPACITY, Plan, PodRecord, PodState
+from daas.placement.runs import LEAST_PODS, MOST_CLASSES
 from daas.placement.snapshot import SnapshotHead, read_snapshot, write_snapshot
 from daas.placement.state import ClusterState
 
@@ -356,27 +357,52 @@ class Scheduler:
         return Choice(None, 0, reasons | Reason.RESERVED_FOR_NOMINATED if closed else reasons)
 
     def _choose_each(self, records: list[PodRecord]) -> Iterator[Choice]:
-        """Nodes for all pods of a batch, each to be settled before the next run of equal pods is looked at."""
-        position = 0
+        """Nodes for all pods of a batch; those that don't depend on each other's neighbours in one go."""
+        position = again = 0
         while position < len(records):
-            record, end = records[position], position + 1
-            while end < len(records) and _alike(record, records[end]):
-                end += 1
-            if end > position + 1 and self._in_a_row(record):
-                for node, score in self._engine.choose_many(self._wish(record), end - position):
-                    yield Choice(node, score, 0)
-                    position += 1
-            if position < end:
-                yield self._choose(records[position])
-                position += 1
+            if position >= again:
+                wishes = self._stretch(records, position)
+                again = position + (len(wishes) or MOST_CLASSES // 2)
+                if wishes:
+                    for node, score in self._engine.choose_many(wishes):
+                        yield Choice(node, score, 0)
+                        position += 1
+                    if position == again:
+                        continue
+            yield self._choose(records[position])
+            position += 1
 
-    def _in_a_row(self, record: PodRecord) -> bool:
-        """Whether pods like this one can be chosen for one after the other before any of them is settled."""
-        profile = record.profile
-        assert record.pod_class is not None, "a due pod has a class"
-        assert profile is not None, "a due pod has a profile"
+    def _stretch(self, records: list[PodRecord], start: int) -> list[Wish]:
+        """The wishes of the pods from `start` on that can be chosen for before any of them is settled; [] for few."""
+        kinds: list[tuple[int, int]] = []
+        first: dict[tuple[int, int], PodRecord] = {}
+        for record in records[start:]:
+            kind = (id(record.pod_class), id(record.profile))
+            if record.claims:
+                break
+            if kind not in first:
+                if len(first) == MOST_CLASSES:
+                    break
+                first[kind] = record
+            kinds.append(kind)
+        if not first or len(kinds) < LEAST_PODS * len(first):
+            return []
+        wishes: dict[tuple[int, int], Wish] = {}
+        for kind, record in first.items():
+            wish = self._wish(record)
+            if not self._can_run(wish):
+                kinds = kinds[: kinds.index(kind)]
+                break
+            wishes[kind] = wish
+        return [wishes[kind] for kind in kinds] if len(kinds) >= LEAST_PODS * len(wishes) else []
+
+    def _can_run(self, wish: Wish) -> bool:
+        """Whether placing such pods changes nothing for the next one but the room on their nodes."""
+        profile = wish.profile
         brings_terms = not profile.on and (profile.repels or profile.attracts or profile.prefers)
-        return not (self._state.nominated or record.claims or record.pod_class.unsupported or brings_terms)
+        if self._state.nominated or wish.pod_class.unsupported or brings_terms or wish.coupling.key:
+            return False
+        return self._engine.can_run(wish)
 
     def _choose_whole(self, records: list[PodRecord]) -> list[Choice]:
         """Nodes for all pods of a batch, where groups get enough of them or none at all.
@@ -441,10 +467,6 @@ class Scheduler:
             score=choice.score,
             reasons=choice.reasons,
         )
-
-
-def _alike(one: PodRecord, other: PodRecord) -> bool:
-    return one.pod_class is other.pod_class and one.profile is other.profile and not other.claims
 
 
 def _refused(index: int, error: EventError | QuantityError) -> RefusedEvent:
