@@ -25,7 +25,7 @@ LIBRARY_MAY_IMPORT = {
     "secrets": {"daas.seal"},
     "policy": set(),
     "walrus": set(),
-    "kms": {"daas.seal"},
+    "kms": {"daas.seal", "daas.secrets"},
     "evidence": {"daas.attestation", "daas.placement", "daas.etcd", "daas.walrus"},
     "devstack": {"daas.attestation", "daas.kms", "daas.kube", "daas.ledger"},
 }

@@ -18,7 +18,7 @@ from daas.kms import servers as server_files
 from daas.kms.keyring import Keyring
 from daas.kms.rpc import KmsClient
 from daas.kms.sealing import add_generation
-from daas.kms.servers import KeyServers, ServerEntry
+from daas.kms.servers import KeyServers, KnownKeyServer
 from daas.ledger import Ledger, Policy, Rules, Signer
 from daas.ledger.approval import MoveApprovals
 from daas.seal import MasterKey
@@ -111,7 +111,7 @@ class KmsStage:
         self.key_servers = KeyServers(
             threshold=2,
             servers=tuple(
-                ServerEntry(
+                KnownKeyServer(
                     object_id="0x" + self.object_ids[number].hex(),
                     url=urls[number],
                     public_key=self.master_keys[number].public_key.hex(),

@@ -21,7 +21,7 @@ from daas.kms import keyring as keyrings
 from daas.kms.keyring import Keyring
 from daas.kms.rpc import socket_path
 from daas.kms.sealing import add_generation
-from daas.kms.servers import KeyServers, ServerEntry
+from daas.kms.servers import KeyServers, KnownKeyServer
 from daas.kms.stored import StoredObject, decrypt_data, encrypt_data, new_seed
 from daas.seal import EncryptedObject, MasterKey, decrypt
 
@@ -34,7 +34,7 @@ KEY = "/registry/secrets/default/db"
 def key_servers(count: int, threshold: int) -> tuple[KeyServers, dict[bytes, MasterKey]]:
     keys = {os.urandom(32): MasterKey.generate() for _ in range(count)}
     entries = tuple(
-        ServerEntry(object_id="0x" + name.hex(), url="http://127.0.0.1:1", public_key=key.public_key.hex())
+        KnownKeyServer(object_id="0x" + name.hex(), url="http://127.0.0.1:1", public_key=key.public_key.hex())
         for name, key in keys.items()
     )
     return KeyServers(threshold=threshold, servers=entries), keys

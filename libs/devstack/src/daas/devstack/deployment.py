@@ -56,7 +56,7 @@ async def deploy(
                     reason="other-chain",
                 )
             return await _with_policy(path, deployment, ledger)
-    await _fund(faucet, signer.address)
+    await fund(faucet, signer.address)
     async with await Ledger.connect(ledger_url, signer) as ledger:
         publication = await ledger.publish()
         registry = await ledger.create_registry(simulated=True, policy=policy, pcrs=pcrs)
@@ -86,7 +86,12 @@ def _write(path: Path, deployment: Deployment) -> None:
     temporary.replace(path)
 
 
-async def _fund(faucet: str, address: str) -> None:
+async def fund(faucet: str, address: str) -> None:
+    """Asks the development ledger's faucet for money.
+
+    Raises:
+        Unavailable: `faucet`.
+    """
     request = {"FixedAmountRequest": {"recipient": address, "amount": FAUCET_MIST}}
     async with aiohttp.ClientSession() as session, session.post(faucet, json=request) as got:
         if got.status >= 300:

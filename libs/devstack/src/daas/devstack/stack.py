@@ -16,6 +16,7 @@ from daas.common.bus import Bus, BusSettings
 from daas.common.errors import NotFound, Unavailable
 from daas.common.subjects import Service
 from daas.devstack.access import AccessFiles
+from daas.devstack.at_rest import AtRest, socket_path, wait_until_ready
 from daas.devstack.deployment import Deployment, deploy, operator_key
 from daas.devstack.etcd import EtcdServer
 from daas.devstack.nats import NatsServer
@@ -61,6 +62,7 @@ class Stack:
         self.nats = NatsServer(self.state_dir / "nats")
         self.etcd = EtcdServer(self.state_dir / "etcd")
         self.access = AccessFiles(self.state_dir / "access")
+        self.at_rest = AtRest(self.state_dir / "kms", socket_path("kms"))
         self.processes: dict[str, Process] = {}
         self.deployment: Deployment | None = None
         self._policy = policy
@@ -89,6 +91,7 @@ class Stack:
         """
         self.state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         await asyncio.to_thread(self.access.write)
+        self.at_rest.write()
         await asyncio.gather(
             self._named("nats", self.nats.start(), lambda: self.nats.url),
             self._named("etcd", self.etcd.start(), lambda: self.etcd.endpoint),
@@ -102,9 +105,30 @@ class Stack:
         self.write_context()
 
     async def _sealing(self) -> None:
-        """The keeper reads who the key servers are."""
+        """The keeper and the KMS plugin read who the key servers are."""
         await self.start_key_servers()
-        await self.start_service(SEAL_KEEPER)
+        await asyncio.gather(self.start_kms(), self.start_service(SEAL_KEEPER))
+
+    async def start_kms(self) -> None:
+        """Starts the KMS plugin, or starts it again; returns when the API server reads and writes Secrets with it."""
+        ledger, faucet = self.ready("ledger", "url"), self.ready("ledger", "faucet")
+        await self.at_rest.prepare(
+            self._deployed(),
+            cluster=self.cluster,
+            ledger_url=ledger,
+            faucet=faucet,
+            key_servers=self.key_servers_path,
+        )
+        process = self.processes["kms"] = Process(
+            "kms",
+            ["python", "-m", "daas.sealkeeper.kms"],
+            log_path=self.state_dir / "logs" / "kms.log",
+            env=self.at_rest.environment(self.key_servers_path),
+            ready_timeout_s=READY_TIMEOUT_S,
+        )
+        await process.start()
+        await wait_until_ready(Path(self.ready("apiserver", "kubeconfig")), READY_TIMEOUT_S)
+        self._progress("kms", f"{self.at_rest.socket}; Secrets are encrypted at rest")
 
     async def _security_modules(self) -> None:
         """One software NSM for each enclave, under one root, which the first of them makes."""
@@ -126,8 +150,7 @@ class Stack:
         return [*SERVICES, *more]
 
     def _nsm_socket(self, name: str) -> Path:
-        # Unix socket paths end at 108 bytes: short, and not below a deep state directory.
-        return Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp")) / f"daas-{os.getpid()}-{name}.sock"  # noqa: S108
+        return socket_path(name)
 
     async def _server(self, name: str, *arguments: str | Path, module: str | None = None) -> None:
         argv: list[str | Path] = ["python", "-m", f"daas.devstack.{module or name}", *arguments]
@@ -137,7 +160,9 @@ class Stack:
 
     async def start_apiserver(self, *flags: str) -> None:
         """Starts the API server, or starts it again on a new port after it was killed."""
-        await self._server("apiserver", "--state", self.state_dir / "apiserver", *self.access.flags, *flags)
+        await self._server(
+            "apiserver", "--state", self.state_dir / "apiserver", *self.access.flags, *self.at_rest.flags, *flags
+        )
 
     async def start_walrus(self) -> None:
         """Starts the Walrus stand-in, or starts it again on its old port after it was killed."""
@@ -299,7 +324,7 @@ class Stack:
             "key_servers": self.key_servers(),
             "seal_policies": {"default": deployment.seal_policy},
             "walrus_aggregators": [self.ready("walrus", "url")],
-            "services": {name: self.ready(name, "http") for name in self.service_names},
+            "services": {name: self.ready(name, "http") for name in [*self.service_names, "kms"]},
             "simulated": True,
         }
 
