@@ -32,6 +32,8 @@ class SecretStage:
         self.apiserver = self._process("apiserver", "daas.devstack.apiserver", "--state", directory / "apiserver")
         self.key_servers = self._process("key-servers", "daas.sealkeeper.keyserver")
         self.admin = directory / "admin.key"
+        #: The keystore of a node, where a test registers one.
+        self.node = directory / "node.key"
         self._lock = threading.Lock()
 
     def _process(self, name: str, module: str, *arguments: str | Path) -> Process:

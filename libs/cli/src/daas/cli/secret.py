@@ -24,6 +24,7 @@ from daas.cli.secret_access import (
 )
 from daas.cli.secret_policy import policy_app
 from daas.cli.secret_rotate import rotate
+from daas.cli.secret_unseal import unseal
 from daas.common.errors import ConfigurationError, DaasError, InvalidInput, NotFound
 from daas.ledger import Ledger
 from daas.secrets import DataKey, SealedSecret, SealParameters, opened_secret, seal_secret, share_envelope
@@ -32,6 +33,7 @@ from daas.secrets.manifest import CLASS, SCOPE, SEAL_POLICY
 secret_app = typer.Typer(help="Secrets that only those open whom a policy allows.", no_args_is_help=True)
 secret_app.add_typer(policy_app, name="policy")
 secret_app.command("rotate")(rotate)
+secret_app.command("unseal")(unseal)
 
 _INPUT_BYTES_MAX: Final = 16 * 1024 * 1024
 

@@ -117,9 +117,12 @@ def _container(settings: UnsealContainer) -> Object:
         "env": [
             {"name": PLAN, "value": "[]"},
             {"name": "DAAS_UNSEAL_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+            {"name": "DAAS_UNSEAL_NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
             {"name": "DAAS_CONTEXT", "value": f"{NODE_ROOT}/context.json"},
             {"name": "DAAS_KEYSTORE", "value": f"{NODE_ROOT}/node.keystore"},
         ],
+        # Where a Secret does not open, `kubectl describe pod` shows why.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": NODE_VOLUME, "mountPath": NODE_ROOT, "readOnly": True}],
         "resources": {"requests": {"cpu": "10m", "memory": "96Mi"}, "limits": {"memory": "192Mi"}},
         "securityContext": {
