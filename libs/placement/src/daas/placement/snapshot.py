@@ -18,11 +18,12 @@ from daas.placement.fold import (
     parse_version,
     shared_name,
 )
+from daas.placement.known import TOMBSTONES
 from daas.placement.log import ObjectEvent
 from daas.placement.model import Node
 from daas.placement.objects import MAX_OBJECTS, ObjectRecord
 from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, Plan, PodRecord, PodState
-from daas.placement.state import TOMBSTONES, ClusterState
+from daas.placement.state import ClusterState
 from daas.placement.volumes import claims_in
 
 FORMAT = 3

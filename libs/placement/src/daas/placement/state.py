@@ -1,152 +1,59 @@
-"""The cluster as the log tells it: nodes, pods, what is taken, what is pending, what is deleted.
+"""The cluster as the log tells it: what is taken, pending and promised, and how pods go from one to the other.
 
 Every change goes through one of the public methods, keeps capacity and queue in step, and notes which leaves of the
 state root and which nodes of the engine have to be looked at again.
 """
 
-from collections import Counter
-
-from daas.common import bcs, merkle
-from daas.placement.claims import STORAGE_KINDS, SURROUNDING_KINDS, Claims
-from daas.placement.commitment import (
-    NODE_BUCKETS,
-    OBJECT_BUCKETS,
-    POD_BUCKETS,
-    TOMBSTONE_BUCKETS,
-    BucketTree,
-    Opening,
-    Part,
-    state_root,
-)
 from daas.placement.kinds import PodKinds
-from daas.placement.neighbours import Neighbours
-from daas.placement.objects import MIST_PER_SUI, STAKE, ObjectKey, ObjectRecord, leaf_name
+from daas.placement.known import Known
 from daas.placement.policy import Policy
 from daas.placement.profile import Profile
 from daas.placement.queue import PendingQueue
-from daas.placement.records import PENDING, TAKES_CAPACITY, NodeRecord, Plan, PodRecord, PodState
+from daas.placement.records import PENDING, TAKES_CAPACITY, Plan, PodRecord, PodState
 from daas.placement.resources import PODS, Demand
-from daas.placement.storage import PodDisruptionBudget
 from daas.placement.volumes import ClaimUse
 
-#: Deleted uids remembered against late upserts: eight full entries of deletions.
-TOMBSTONES = 4096
 
-
-class ClusterState:
-    """Nodes by name, pods by uid, and the counters that decisions depend on.
+class ClusterState(Known):
+    """All that decisions depend on.
 
     Attributes:
-        last_ms: timestamp of the last readable entry.
-        objects: what is neither node nor pod.
-        claims: claims and volumes, and who uses them.
-        neighbours: who is beside whom, as far as choices depend on it.
+        pod_names: (namespace, name) to pod.
+        kinds: reads pods; queue: those of ours that are not placed; assumed: those placed and not seen bound yet.
         plans: uid to pods with a plan; victims: uid of a pod to be evicted to that of the pod it makes room for.
         nominated: node name to the pods that were promised it; gangs: (namespace, group) to its pods.
-        capacity: resource to amount over all nodes; holdings: namespace to what its placed pods take, with `pods`.
-        epoch: number of the last resync that was started; resync_id: its id while it runs, else "".
-        tickets: places in the queue given so far.
+        holdings: namespace to what its placed pods take, with `pods`.
         lowest_priority: of all pods that were ever seen on a node; it only saves looking for victims.
-        helped: whether something happened since the last look that can make an unschedulable pod fit.
-        changed_nodes, changed_usage: names the engine has to look at again: all of the node, or only what is taken.
     """
 
     def __init__(self, policy: Policy) -> None:
+        super().__init__()
         self.policy = policy
-        self.nodes: dict[str, NodeRecord] = {}
-        self.pods: dict[str, PodRecord] = {}
         self.pod_names: dict[tuple[str, str], PodRecord] = {}
-        self.pods_on: dict[str, dict[str, PodRecord]] = {}
         self.assumed: dict[str, PodRecord] = {}
         self.nominated: dict[str, dict[str, PodRecord]] = {}
         self.plans: dict[str, PodRecord] = {}
         self.victims: dict[str, str] = {}
         self.gangs: dict[tuple[str, str], dict[str, PodRecord]] = {}
-        self.objects: dict[ObjectKey, ObjectRecord] = {}
-        self.claims = Claims(self.objects)
-        self.neighbours = Neighbours()
-        self.tombstones: dict[str, int] = {}
-        self.tombstone_ring: list[str] = []
-        self.tombstone_next = 0
         self.queue = PendingQueue()
         self.kinds = PodKinds(policy.scheduler_name)
-        self.resource_names: dict[str, int] = {}
-        self.capacity: dict[str, int] = {}
         self.holdings: dict[str, dict[str, int]] = {}
-        self.last_ms = 0
-        self.epoch = 0
-        self.resync_id = ""
-        self.tickets = 0
-        self.helped = False
         self.lowest_priority = 2**31
-        self._stakes: dict[str, int] | None = None
         #: No assumed pod lapses before this time.
         self._lapses_ms = -1
-        self._budgets: dict[str, tuple[PodDisruptionBudget, ...]] | None = None
-        self.changed_nodes: dict[str, None] = {}
-        self.changed_usage: dict[str, None] = {}
-        self._dirty_nodes: dict[str, None] = {}
-        self._dirty_pods: dict[str, None] = {}
-        self._dirty_tombstones: dict[str, None] = {}
-        self._dirty_objects: dict[ObjectKey, None] = {}
-        self._trees = tuple(
-            BucketTree(buckets) for buckets in (NODE_BUCKETS, POD_BUCKETS, TOMBSTONE_BUCKETS, OBJECT_BUCKETS)
-        )
-
-    # --- nodes
-
-    def put_node(self, record: NodeRecord) -> None:
-        """Adds a node or replaces the one of its name; what is taken is counted from the pods on it."""
-        before = self.nodes.get(record.name)
-        if before is not None:
-            self._count_resources(before, -1)
-        self._count_resources(record, 1)
-        record.epoch = self.epoch
-        for pod in self.pods_on.get(record.name, {}).values():
-            record.take(pod.demand)
-        self.nodes[record.name] = record
-        self._dirty_nodes[record.name] = None
-        if before is None or before.digest != record.digest:
-            self.changed_nodes[record.name] = None
-            self.helped = True
-
-    def touch_node(self, record: NodeRecord, version: int) -> None:
-        """Notes that a node was seen, unchanged but for its version."""
-        if record.epoch != self.epoch or record.version != version:
-            record.epoch = self.epoch
-            record.version = version
-            self._dirty_nodes[record.name] = None
-
-    def remove_node(self, record: NodeRecord) -> None:
-        """Forgets a node. The pods on it stay: they are gone when the log says so."""
-        del self.nodes[record.name]
-        self._count_resources(record, -1)
-        self._dirty_nodes[record.name] = None
-        self.changed_nodes[record.name] = None
-
-    def _count_resources(self, record: NodeRecord, step: int) -> None:
-        for resource, amount in record.capacity.items():
-            count = self.resource_names.get(resource, 0) + step
-            if count:
-                self.resource_names[resource] = count
-                self.capacity[resource] = self.capacity.get(resource, 0) + step * amount
-            else:
-                del self.resource_names[resource], self.capacity[resource]
-
-    # --- pods
 
     def add_pod(self, uid: str, namespace: str, name: str) -> PodRecord:
         """A new record, idle."""
         record = PodRecord(uid, namespace, name)
         self.pods[uid] = record
         self.pod_names[namespace, name] = record
-        self._dirty_pods[uid] = None
+        self.dirty_pods[uid] = None
         return record
 
     def touch_pod(self, record: PodRecord) -> None:
         """Notes that a pod was seen, or that its record changed."""
         record.epoch = self.epoch
-        self._dirty_pods[record.uid] = None
+        self.dirty_pods[record.uid] = None
 
     def remove_pod(self, record: PodRecord) -> None:
         """Forgets a pod and frees what it held."""
@@ -159,7 +66,7 @@ class ClusterState:
         del self.pods[record.uid]
         if self.pod_names.get((record.namespace, record.name)) is record:
             del self.pod_names[record.namespace, record.name]
-        self._dirty_pods[record.uid] = None
+        self.dirty_pods[record.uid] = None
 
     def set_demand(self, record: PodRecord, demand: Demand) -> None:
         """Changes what a pod takes, also while it takes it."""
@@ -170,7 +77,7 @@ class ClusterState:
         if known is not None and demand != record.demand:
             known.give_back(record.demand)
             known.take(demand)
-            self._dirty_nodes[known.name] = None
+            self.dirty_nodes[known.name] = None
             self.changed_usage[known.name] = None
             self.helped = True
         record.demand = demand
@@ -183,7 +90,7 @@ class ClusterState:
         record.state = PodState.IDLE
         record.pod_class = None
         record.profile = None
-        self._dirty_pods[record.uid] = None
+        self.dirty_pods[record.uid] = None
 
     def activate(self, record: PodRecord) -> None:
         """Due for a decision, behind those who wait already."""
@@ -193,7 +100,7 @@ class ClusterState:
         record.not_before_ms = 0
         record.state = PodState.ACTIVE
         self.queue.add(record)
-        self._dirty_pods[record.uid] = None
+        self.dirty_pods[record.uid] = None
 
     def bind(self, record: PodRecord, node: str, profile: Profile) -> None:
         """On a node, whoever put it there."""
@@ -227,7 +134,7 @@ class ClusterState:
         record.not_before_ms = now_ms + self.policy.backoff_ms(record.attempts)
         record.state = PodState.UNSCHEDULABLE
         self.queue.add(record)
-        self._dirty_pods[record.uid] = None
+        self.dirty_pods[record.uid] = None
 
     def release(self, record: PodRecord, now_ms: int) -> None:
         """Frees an assumed pod whose bind failed or lapsed; it waits for its delay."""
@@ -236,7 +143,7 @@ class ClusterState:
         record.not_before_ms = now_ms + self.policy.backoff_ms(record.attempts)
         record.state = PodState.BACKOFF
         self.queue.add(record)
-        self._dirty_pods[record.uid] = None
+        self.dirty_pods[record.uid] = None
 
     def wake(self, record: PodRecord, now_ms: int) -> None:
         """Lets an unschedulable pod be decided again, when its delay has passed."""
@@ -246,13 +153,13 @@ class ClusterState:
         self._leave(record)
         record.state = PodState.BACKOFF
         self.queue.add(record)
-        self._dirty_pods[record.uid] = None
+        self.dirty_pods[record.uid] = None
 
     def restore_pod(self, record: PodRecord, node: str) -> None:
         """Puts a record of a snapshot, whose state is set, where its state belongs."""
         self.pods[record.uid] = record
         self.pod_names[record.namespace, record.name] = record
-        self._dirty_pods[record.uid] = None
+        self.dirty_pods[record.uid] = None
         if record.state in TAKES_CAPACITY:
             self._settle(record, node, record.state)
         elif record.state in PENDING:
@@ -270,14 +177,14 @@ class ClusterState:
         known = self.nodes.get(node)
         if known is not None:
             known.take(record.demand)
-            self._dirty_nodes[node] = None
+            self.dirty_nodes[node] = None
             if not engine_knows:
                 self.changed_usage[node] = None
         assert record.profile is not None, f"pod {record.uid} settles without a profile"
         self.neighbours.add(record.profile, node, tell=not engine_knows)
         if record.claims:
             self.claims.settle(record)
-        self._dirty_pods[record.uid] = None
+        self.dirty_pods[record.uid] = None
 
     def _leave(self, record: PodRecord) -> None:
         """Takes a pod out of whatever its state put it in."""
@@ -297,7 +204,7 @@ class ClusterState:
             known = self.nodes.get(record.node)
             if known is not None:
                 known.give_back(record.demand)
-                self._dirty_nodes[record.node] = None
+                self.dirty_nodes[record.node] = None
                 self.changed_usage[record.node] = None
                 self.helped = True
             record.node = ""
@@ -320,7 +227,7 @@ class ClusterState:
         for uid in plan.victims:
             self.victims[uid] = record.uid
         self.nominate(record, plan.node)
-        self._dirty_pods[record.uid] = None
+        self.dirty_pods[record.uid] = None
 
     def drop_plan(self, record: PodRecord) -> None:
         """Nothing is kept for a pod any more."""
@@ -331,7 +238,7 @@ class ClusterState:
         record.plan = None
         del self.plans[record.uid]
         self.nominate(record, record.asked_for)
-        self._dirty_pods[record.uid] = None
+        self.dirty_pods[record.uid] = None
 
     def retry(self, record: PodRecord, now_ms: int) -> None:
         """Lets a pod that was decided without a node be decided again after a delay, whatever happens meanwhile."""
@@ -339,7 +246,7 @@ class ClusterState:
         record.not_before_ms = max(record.not_before_ms, now_ms + self.policy.backoff_ms(max(record.attempts, 1)))
         record.state = PodState.BACKOFF
         self.queue.add(record)
-        self._dirty_pods[record.uid] = None
+        self.dirty_pods[record.uid] = None
 
     def hear_nomination(self, record: PodRecord, node: str) -> None:
         """A pod's status says which node it was promised."""
@@ -408,74 +315,7 @@ class ClusterState:
         if not held:
             del self.holdings[record.namespace]
 
-    # --- objects
-
-    def put_object(self, record: ObjectRecord) -> None:
-        """Adds or replaces an object."""
-        before = self.objects.get(record.key)
-        self.objects[record.key] = record
-        self._dirty_objects[record.key] = None
-        if before is None or before.digest != record.digest:
-            self._object_changed(record.key[0], before, record)
-
-    def remove_object(self, key: ObjectKey) -> None:
-        """Forgets an object, if it is known."""
-        before = self.objects.pop(key, None)
-        if before is not None:
-            self._dirty_objects[key] = None
-            self._object_changed(key[0], before, None)
-
-    def _object_changed(self, kind: str, before: ObjectRecord | None, after: ObjectRecord | None) -> None:
-        if kind in STORAGE_KINDS:
-            self.claims.put(before, after)
-        elif kind in SURROUNDING_KINDS:
-            self.neighbours.forget_surroundings()
-        elif kind in {"Tenant", STAKE}:
-            self._stakes = None
-        elif kind == "PodDisruptionBudget":
-            self._budgets = None
-        self.helped = True
-
-    def stakes(self) -> dict[str, int]:
-        """Namespace to stake, of the tenants that have one."""
-        if self._stakes is None:
-            tenants = {key[2]: r.value for key, r in sorted(self.objects.items()) if key[0] == "Tenant"}
-            spread = Counter(tenant.account for tenant in tenants.values())
-            self._stakes = {
-                namespace: self._bonded(tenant.account) // spread[tenant.account] if tenant.account else tenant.stake
-                for namespace, tenant in tenants.items()
-            }
-        return self._stakes
-
-    def _bonded(self, account: str) -> int:
-        """What an account has bonded, in whole SUI."""
-        record = self.objects.get((STAKE, "", account))
-        return record.value.bonded_mist // MIST_PER_SUI if record is not None else 0
-
-    def budgets(self) -> dict[str, tuple[PodDisruptionBudget, ...]]:
-        """Namespace to its disruption budgets, by name."""
-        if self._budgets is None:
-            self._budgets = {}
-            for key in sorted(key for key in self.objects if key[0] == "PodDisruptionBudget"):
-                self._budgets[key[1]] = (*self._budgets.get(key[1], ()), self.objects[key].value.budget)
-        return self._budgets
-
-    # --- deletions, time
-
-    def bury(self, uid: str) -> None:
-        """Remembers that a uid is gone for good; the oldest memory makes room."""
-        if uid in self.tombstones:
-            return
-        if len(self.tombstone_ring) < TOMBSTONES:
-            self.tombstone_ring.append(uid)
-        else:
-            forgotten = self.tombstone_ring[self.tombstone_next]
-            del self.tombstones[forgotten]
-            self._dirty_tombstones[forgotten] = None
-            self.tombstone_ring[self.tombstone_next] = uid
-        self.tombstones[uid] = self.tombstone_next
-        self._dirty_tombstones[uid] = None
-        self.tombstone_next = (self.tombstone_next + 1) % TOMBSTONES
+    # --- time
 
     def advance(self, now_ms: int) -> None:
         """Lets time pass to an entry's timestamp: placements lapse, delays end.
@@ -510,11 +350,11 @@ class ClusterState:
         for planned in self.plans.values():
             if planned.plan is not None and planned.plan.expires_ms > latest_ms:
                 planned.plan = planned.plan._replace(expires_ms=latest_ms)
-                self._dirty_pods[planned.uid] = None
+                self.dirty_pods[planned.uid] = None
         for record in self.assumed.values():
             if record.expires_ms > latest_ms:
                 record.expires_ms = latest_ms
-                self._dirty_pods[record.uid] = None
+                self.dirty_pods[record.uid] = None
         self._lapses_ms = -1
         latest_ms = now_ms + self.policy.backoff_max_ms
         for state in (PodState.BACKOFF, PodState.UNSCHEDULABLE):
@@ -522,51 +362,4 @@ class ClusterState:
                 if record.not_before_ms > latest_ms:
                     record.not_before_ms = latest_ms
                     self.queue.add(record)
-                    self._dirty_pods[record.uid] = None
-
-    # --- commitment
-
-    def root(self) -> bytes:
-        """The state root: 32 bytes over everything that the next decision depends on."""
-        nodes, pods, tombstones, objects = self._trees
-        if self._dirty_nodes:
-            nodes.update({n: self.nodes[n].to_bcs() if n in self.nodes else None for n in self._dirty_nodes})
-            self._dirty_nodes = {}
-        if self._dirty_pods:
-            pods.update({u: self.pods[u].to_bcs() if u in self.pods else None for u in self._dirty_pods})
-            self._dirty_pods = {}
-        if self._dirty_tombstones:
-            tombstones.update({u: self._tombstone(u) if u in self.tombstones else None for u in self._dirty_tombstones})
-            self._dirty_tombstones = {}
-        if self._dirty_objects:
-            known = self.objects
-            objects.update({leaf_name(k): known[k].to_bcs() if k in known else None for k in self._dirty_objects})
-            self._dirty_objects = {}
-        return state_root(self.counters(), nodes.root, pods.root, tombstones.root, objects.root)
-
-    def open(self, part: Part, name: str) -> Opening:
-        """The way from a record to the state root.
-
-        Raises:
-            KeyError: there is no such record.
-        """
-        self.root()
-        bucket, position, path = self._trees[part - 1].open(name)
-        roots = (self.counters(), *(tree.root for tree in self._trees))
-        return Opening(bucket=bucket, position=position, path=path, parts=merkle.proof(roots, part))
-
-    def _tombstone(self, uid: str) -> bytes:
-        return bcs.string(uid) + bcs.u32(self.tombstones[uid])
-
-    def counters(self) -> bytes:
-        """The leaf of what is neither node nor pod nor tombstone."""
-        return b"".join(
-            (
-                bcs.u64(self.last_ms),
-                bcs.u64(self.epoch),
-                bcs.string(self.resync_id),
-                bcs.u64(self.tickets),
-                bcs.u32(self.tombstone_next),
-                bcs.boolean(self.helped),
-            )
-        )
+                    self.dirty_pods[record.uid] = None
