@@ -178,7 +178,25 @@ def _priority_class(priority: Object) -> None:
     priority.setdefault("preemptionPolicy", "PreemptLowerPriority")
 
 
+def _claim(claim: Object) -> None:
+    claim.setdefault("spec", {}).setdefault("volumeMode", "Filesystem")
+
+
+def _persistent_volume(volume: Object) -> None:
+    spec = volume.setdefault("spec", {})
+    spec.setdefault("volumeMode", "Filesystem")
+    spec.setdefault("persistentVolumeReclaimPolicy", "Retain")
+
+
+def _storage_class(storage_class: Object) -> None:
+    storage_class.setdefault("reclaimPolicy", "Delete")
+    storage_class.setdefault("volumeBindingMode", "Immediate")
+
+
 _DEFAULTS = {
+    "persistentvolumeclaims": _claim,
+    "persistentvolumes": _persistent_volume,
+    "storageclasses.storage.k8s.io": _storage_class,
     "pods": _pod,
     "secrets": _secret,
     "services": _service,
@@ -209,5 +227,11 @@ def prepare_for_create(resource: Resource, obj: Object) -> None:
         obj["status"] = {}
     elif key == "replicasets.apps":
         obj["status"] = {"replicas": 0}
+    elif key == "persistentvolumeclaims":
+        obj["status"] = {"phase": "Pending"}
+    elif key == "persistentvolumes":
+        obj["status"] = {"phase": "Available"}
+    elif key == "poddisruptionbudgets.policy":
+        obj["status"] = {"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0}
     elif key == "services":
         obj["status"] = {"loadBalancer": {}}

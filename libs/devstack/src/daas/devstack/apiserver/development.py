@@ -18,6 +18,8 @@ from daas.devstack.apiserver.admission import (
 )
 from daas.devstack.apiserver.certificates import load_identity, write_kubeconfig
 from daas.devstack.apiserver.controllers import SimulatedControllers
+from daas.devstack.apiserver.disruption import SimulatedBudgets
+from daas.devstack.apiserver.provisioner import SimulatedStorage
 from daas.devstack.apiserver.resources import Object
 from daas.devstack.apiserver.server import ApiServer, HealthCheck
 from daas.devstack.apiserver.storage import HISTORY_EVENTS_MAX, IdentityTransform, Storage, StorageTransform
@@ -54,17 +56,17 @@ class Running:
     url: str
     kubeconfig: Path
     server: ApiServer
-    controllers: asyncio.Task[None] | None
+    controllers: tuple[asyncio.Task[None], ...]
     webhooks: WebhookClient
     audit: BatchSender | None
     encryption: "Encryption | None" = None
 
     async def stop(self) -> None:
         """Stop it; the state stays."""
-        if self.controllers is not None:
-            self.controllers.cancel()
+        for task in self.controllers:
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self.controllers
+                await task
         await self.server.stop()
         if self.encryption is not None:
             await self.encryption.stop()
@@ -87,7 +89,8 @@ async def start(
     Args:
         state: directory for the log, the certificates, the token and the kubeconfig; made if missing.
         port: 0 lets the system choose.
-        controllers: whether the simulated controllers finish deletions; without them it is a bare API server.
+        controllers: whether the simulated controllers finish deletions, make volumes and count budgets; without them
+            it is a bare API server.
         history_events_max: how many changes a watch can reach back.
         webhooks: authentication, authorization and audit webhooks; admission webhooks are objects of the API.
         encryption_config: an EncryptionConfiguration; without one everything is stored as it is.
@@ -132,8 +135,9 @@ async def start(
         encryption.start()
     kubeconfig = state / "kubeconfig"
     write_kubeconfig(kubeconfig, url, identity)
-    task = asyncio.create_task(SimulatedControllers(storage).run()) if controllers else None
-    return Running(url, kubeconfig, server, task, client, sender, encryption)
+    stand_ins = (SimulatedControllers(storage), SimulatedStorage(storage), SimulatedBudgets(storage))
+    tasks = tuple(asyncio.create_task(one.run()) for one in stand_ins) if controllers else ()
+    return Running(url, kubeconfig, server, tasks, client, sender, encryption)
 
 
 def _encryption(path: Path | None) -> "Encryption | None":

@@ -126,6 +126,16 @@ def invalid(kind: str, group: str, name: str, causes: list[Cause]) -> ApiError:
     return ApiError(422, "Invalid", f'{qualified(kind, group)} "{name}" is invalid: {text}', details)
 
 
+def disruption(budget: str, healthy: int, needed: int) -> ApiError:
+    """429: an eviction that a PodDisruptionBudget forbids."""
+    cause = {
+        "reason": "DisruptionBudget",
+        "message": f"The disruption budget {budget} needs {needed} healthy pods and has {healthy} currently",
+    }
+    text = "Cannot evict pod as it would violate the pod's disruption budget."
+    return ApiError(429, "TooManyRequests", text, {"causes": [cause]})
+
+
 def expired(text: str) -> ApiError:
     """410: the resource version asked for has been compacted."""
     return ApiError(410, "Expired", text)

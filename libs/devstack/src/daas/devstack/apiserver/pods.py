@@ -5,6 +5,7 @@ from typing import Any
 from daas.devstack.apiserver import errors
 from daas.devstack.apiserver.admission import Chain
 from daas.devstack.apiserver.deletes import Deleter
+from daas.devstack.apiserver.disruption import take_from_budget
 from daas.devstack.apiserver.request import Call, typed
 from daas.devstack.apiserver.resources import BY_KEY, Object
 from daas.devstack.apiserver.schema import message
@@ -80,7 +81,10 @@ def _bound(pod: Object, node: str, annotations: Object) -> Object:
 
 
 async def evict(storage: Storage, deleter: Deleter, call: Call, body: Any) -> None:
-    """POST pods/NAME/eviction: delete with the options inside. Raises ApiError 404 and 409."""
+    """POST pods/NAME/eviction: delete with the options inside, where the pod's budget allows it.
+
+    Raises ApiError 404, 409, 429 for a budget that is used up, and 500 where several budgets select the pod.
+    """
     eviction = typed(
         body, "Eviction", "policy/v1", message("Eviction"), validation=call.field_validation, warnings=call.warnings
     )
@@ -88,4 +92,9 @@ async def evict(storage: Storage, deleter: Deleter, call: Call, body: Any) -> No
     if name != call.target.name:
         raise errors.bad_request("name in URL does not match name in Eviction object")
     record = current(storage, call)
-    await deleter.delete(call, record, eviction.get("deleteOptions") or {})
+    options = eviction.get("deleteOptions") or {}
+    pod = record.object()
+    uid = (options.get("preconditions") or {}).get("uid")
+    if not uid or uid == pod["metadata"]["uid"]:
+        take_from_budget(storage, pod, dry_run=call.dry_run)
+    await deleter.delete(call, record, options)

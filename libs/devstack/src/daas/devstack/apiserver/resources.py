@@ -175,6 +175,20 @@ RESOURCES: tuple[Resource, ...] = (
         fields=_same("spec.unschedulable"),
     ),
     Resource(
+        *("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim"),
+        namespaced=True,
+        short=("pvc",),
+        subresources=(_sub("status", "PersistentVolumeClaim"),),
+        returns_deleted=True,
+    ),
+    Resource(
+        *("", "v1", "persistentvolumes", "PersistentVolume"),
+        namespaced=False,
+        short=("pv",),
+        subresources=(_sub("status", "PersistentVolume"),),
+        returns_deleted=True,
+    ),
+    Resource(
         *("", "v1", "pods", "Pod"),
         namespaced=True,
         short=("po",),
@@ -279,11 +293,25 @@ RESOURCES: tuple[Resource, ...] = (
         from_storage=event_from_core,
         to_storage=event_to_core,
     ),
+    Resource(
+        *("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget"),
+        namespaced=True,
+        short=("pdb",),
+        subresources=(_sub("status", "PodDisruptionBudget", group="policy"),),
+        generation=True,
+    ),
     Resource("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False),
     Resource("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", namespaced=False),
     Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding", namespaced=True),
     Resource("rbac.authorization.k8s.io", "v1", "roles", "Role", namespaced=True),
     Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False, short=("pc",)),
+    Resource("storage.k8s.io", "v1", "csinodes", "CSINode", namespaced=False, returns_deleted=True),
+    Resource(
+        *("storage.k8s.io", "v1", "storageclasses", "StorageClass"),
+        namespaced=False,
+        short=("sc",),
+        returns_deleted=True,
+    ),
 )
 
 BY_PATH: Mapping[tuple[str, str, str], Resource] = {(r.group, r.version, r.plural): r for r in RESOURCES}

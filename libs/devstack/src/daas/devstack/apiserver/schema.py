@@ -20,6 +20,7 @@ from daas.devstack.apiserver.types.core import CORE
 from daas.devstack.apiserver.types.meta import META, REVIEWS, WORKLOADS
 from daas.devstack.apiserver.types.pod import POD
 from daas.devstack.apiserver.types.policy import ADMISSION, RBAC
+from daas.devstack.apiserver.types.storage import STORAGE
 
 SCALARS = frozenset({"str", "int", "bool", "bytes", "time", "mtime", "qty", "ios", "any"})
 
@@ -90,7 +91,7 @@ def _parse(*tables: str) -> dict[str, Message]:
     return {name: Message(name, message.atomic, message.wire, lifted(message)) for name, message in wire.items()}
 
 
-MESSAGES: Mapping[str, Message] = _parse(META, REVIEWS, WORKLOADS, CORE, POD, ADMISSION, RBAC)
+MESSAGES: Mapping[str, Message] = _parse(META, REVIEWS, WORKLOADS, CORE, POD, ADMISSION, RBAC, STORAGE)
 
 
 @cache

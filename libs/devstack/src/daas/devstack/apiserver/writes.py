@@ -20,7 +20,10 @@ from daas.devstack.apiserver.validation import validate_create, validate_update
 
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"  # apimachinery's alphabet for generated names: no vowels, no words
 _STATUS_IS_SEPARATE = frozenset(
-    {"pods", "nodes", "namespaces", "services", "deployments.apps", "replicasets.apps", "jobs.batch"}
+    {
+        *("pods", "nodes", "namespaces", "services", "deployments.apps", "replicasets.apps", "jobs.batch"),
+        *("persistentvolumeclaims", "persistentvolumes", "poddisruptionbudgets.policy"),
+    }
 )
 _SET_BY_SERVER = (
     *("uid", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "resourceVersion"),
