@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from support.next_package import next_package
 from typer.testing import CliRunner
 
 from daas.cli.ledger import mist, sui
@@ -62,7 +64,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with asyncio.Runner() as runner:
         ledger = Process(
             "ledger",
-            ["python", "-m", "daas.devstack.ledger", "--state", directory / "ledger"],
+            [
+                *("python", "-m", "daas.devstack.ledger", "--state", directory / "ledger"),
+                *("--package-digest", next_package().digest),
+            ],
             log_path=directory / "ledger.log",
         )
         ready = runner.run(ledger.start())
@@ -151,6 +156,39 @@ def test_an_image_is_allowed_and_retired(world: World) -> None:
     assert allowed["images"] == 2
     world.run_json("enclave", "retire", "2", "--yes")
     assert world.run_json("chain", "status")["images"] == 1
+
+
+def test_money_moves_to_the_address_balance(world: World) -> None:
+    moved = world.run_json("chain", "deposit-gas", "2.5")
+    assert moved["deposited"] == "2.5 SUI"
+    assert mist(moved["in all"].removesuffix(" SUI")) - mist(moved["coins"].removesuffix(" SUI")) == 2_500_000_000
+
+
+def test_the_package_is_upgraded_and_the_clusters_objects_follow(world: World, tmp_path: Path) -> None:
+    built = tmp_path / "daas.json"
+    built.write_bytes(msgspec.json.encode(next_package()))
+    refused = world.run("chain", "upgrade", "--package", str(built), answer="n\n")
+    assert refused.exit_code == 1
+    upgraded = world.run_json("chain", "upgrade", "--package", str(built), "--yes")
+    assert (upgraded["version"], upgraded["objects' version"]) == (2, 2)
+    assert upgraded["before"] == upgraded["first version"] != upgraded["package"]
+
+    unmoved = world.run("chain", "upgrade", "--package", str(built), "--yes")
+    assert isinstance(unmoved.exception, DaasError)
+    assert unmoved.exception.reason == "capability-missing", "the context still names the version before"
+    moved: Any = world.run_json("chain", "migrate", "--package", upgraded["package"], "--yes")
+    status = world.run_json("chain", "status")
+    assert status["registry"] in [each["object"] for each in moved]
+    assert len(moved) >= 3
+    nothing: Any = world.run_json("chain", "migrate", "--package", upgraded["package"], "--yes")
+    assert nothing == []
+
+    late = world.run("stake", "deposit", "1")
+    assert isinstance(late.exception, MoveAbortError)
+    assert late.exception.name == "EWrongVersion"
+    world.environment["DAAS_CONTEXT_PACKAGE"] = upgraded["package"]
+    world.run_json("stake", "deposit", "1")
+    assert world.run_json("chain", "status")["package"] == upgraded["package"]
 
 
 def test_without_a_key_the_command_says_where_one_may_be(world: World) -> None:

@@ -51,8 +51,14 @@ def signer_of(keystore: Path | None) -> Signer:
     )
 
 
-def with_ledger(keystore: Path | None, work: Callable[[Ledger, Context], Awaitable[T]], *, signing: bool = True) -> T:
-    """Runs `work` on a connection to the context's ledger.
+def with_ledger(
+    keystore: Path | None,
+    work: Callable[[Ledger, Context], Awaitable[T]],
+    *,
+    signing: bool = True,
+    package: str | None = None,
+) -> T:
+    """Runs `work` on a connection to the context's ledger, for another version of the package where one is named.
 
     Raises:
         ConfigurationError: `no-ledger` where the context names none.
@@ -64,7 +70,7 @@ def with_ledger(keystore: Path | None, work: Callable[[Ledger, Context], Awaitab
 
     async def run() -> T:
         signer = signer_of(keystore) if signing else None
-        async with await Ledger.connect(url, signer, package=context.package) as ledger:
+        async with await Ledger.connect(url, signer, package=package or context.package) as ledger:
             return await work(ledger, context)
 
     return asyncio.run(run())

@@ -27,7 +27,7 @@ SUBCOMMANDS = {
     "trace": Subcommand("daas.cli.trace:trace_app", "One object's way through the services."),
     "attest": Subcommand("daas.cli.attest:attest_app", "Nitro attestation documents."),
     "bus": Subcommand("daas.cli.bus:bus_app", "Streams and subjects of the bus."),
-    "chain": Subcommand("daas.cli.chain:chain_app", "The Move package and the registry on the ledger."),
+    "chain": Subcommand("daas.cli.upgrade:chain_app", "The Move package and the registry on the ledger."),
     "k3s": Subcommand("daas.cli.k3s:k3s_app", "Configuration of K3s servers."),
     "stake": Subcommand("daas.cli.stake:stake_app", "Stake on the ledger."),
     "node": Subcommand("daas.cli.node:node_app", "Nodes on the ledger."),
