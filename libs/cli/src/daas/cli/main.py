@@ -17,6 +17,10 @@ SUBCOMMANDS = {
     "status": Subcommand(
         "daas.cli.status:status", "Shows what runs and how far it is. Exit code 1 where a service is not ready."
     ),
+    "doctor": Subcommand(
+        "daas.cli.doctor.command:doctor",
+        "Looks at servers, streams, permissions, clocks, registrations, gas and backlog, and says what to do.",
+    ),
     "watch": Subcommand("daas.cli.watch:watch", "Shows the event stream as it happens; Ctrl-C ends it."),
     "login": Subcommand("daas.cli.login:login", "Prints a short-lived login token signed by your Sui key."),
     "kubeconfig": Subcommand(

@@ -120,6 +120,7 @@ def permissions(cluster: str, service: Service) -> Permissions:
         subscribe.add(f"{prefix(cluster)}.>")
         publish.update(f"{_API}.{what}" for what in ("STREAM.NAMES", "STREAM.LIST", "CONSUMER.NAMES.*"))
         publish.update(f"{_API}.{what}" for what in ("CONSUMER.LIST.*", "CONSUMER.INFO.*.*"))
+        publish.add(f"{_API}.STREAM.INFO.{stream_name(cluster, Stream.ADVISORY)}")
     else:
         publish.add(f"{prefix(cluster)}.{DLQ}.>")
         publish.add(f"{_API}.STREAM.INFO.{stream_name(cluster, Stream.DLQ)}")

@@ -1,0 +1,45 @@
+"""`daas doctor` on a running stack: well, and with one part after the other taken away."""
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+import pytest
+from support.facts import bus_of, running
+
+from daas.cli.context import Context
+from daas.cli.doctor.command import examine
+from daas.common.bus.inspection import Finding, Grade
+from daas.common.errors import InvalidInput
+from daas.common.subjects import Service, Stream
+
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(120)]
+
+
+def wrong(findings: list[Finding]) -> list[str]:
+    return [finding.what for finding in findings if finding.grade is Grade.WRONG]
+
+
+async def test_what_is_taken_away_is_named_and_nothing_else(tmp_path: Path) -> None:
+    async with running(tmp_path) as stack:
+        context = msgspec.convert(stack.context(), Context)
+        well = await examine(context)
+        assert wrong(well) == [], well
+        assert {"bus", "etcd", "ledger", "version of NATS", "version of Kubernetes"} <= {f.what for f in well}
+
+        async with bus_of(stack, Service.OPERATOR) as bus:
+            log = (await bus.jetstream.stream_info("DEV_CHAIN")).config
+            await bus.jetstream.update_stream(log.evolve(max_bytes=1 << 20))
+            assert wrong(await examine(context)) == ["stream DEV_CHAIN"]
+            await bus.jetstream.update_stream(log)
+        async with bus_of(stack, Service.RELAY) as bus:
+            async for stored in bus.read(Stream.ENCLAVE):
+                await bus.dead_letter(stored, InvalidInput("by the test", reason="test"))
+                break
+        assert "dead letters" in [f.what for f in await examine(context) if f.grade is Grade.WARNING]
+
+        await stack.kill("gateway")
+        assert wrong(await examine(context)) == ["service gateway"]
+        await asyncio.gather(stack.start_service("gateway"), stack.kill("ledger"))
+        context = msgspec.convert(stack.context(), Context)
+        assert set(wrong(await examine(context))) == {"ledger", "service relay: ledger"}
