@@ -84,7 +84,7 @@ async def test_the_condition_is_set_unless_the_pod_has_moved_on(kube: KubeClient
 
 
 @pytest.mark.connected
-async def test_an_event_is_posted_once_however_often_it_is_said(kube: KubeClient, manifest: Any) -> None:
+async def test_an_event_is_posted_once_and_counts_how_often_it_was_said(kube: KubeClient, manifest: Any) -> None:
     pod = await create_pod(kube, manifest, "told")
     arguments: dict[str, Any] = {
         "namespace": "default",
@@ -103,6 +103,18 @@ async def test_an_event_is_posted_once_however_often_it_is_said(kube: KubeClient
     events = msgspec.json.decode(await kube.request("GET", "/api/v1/namespaces/default/events"))["items"]
     assert sorted(event["message"] for event in events) == ["no node", "still no node"]
     assert {event["involvedObject"]["uid"] for event in events} == {pod.metadata.uid}
+    assert not await record_event(kube, note="no node", **arguments)
+    path = "/apis/events.k8s.io/v1/namespaces/default/events"
+    found = msgspec.json.decode(await kube.request("GET", path))["items"]
+    assert {event["note"]: event.get("series", {}).get("count", 1) for event in found} == {
+        "no node": 3,
+        "still no node": 1,
+    }
+    arguments |= {"warning": False, "reason": "Scheduled"}
+    for _ in range(2):  # a message that came again after a crash says nothing new
+        await record_event(kube, note="assigned", **arguments)
+    (said,) = [e for e in msgspec.json.decode(await kube.request("GET", path))["items"] if e["note"] == "assigned"]
+    assert "series" not in said
 
 
 @pytest.mark.connected

@@ -17,7 +17,7 @@ from daas.gateway.appender import AppenderLimits, AppenderMetrics, LogAppender
 from daas.gateway.binder import Binder, BinderMetrics
 from daas.gateway.binding import PodBinder
 from daas.gateway.cache import ClusterCache
-from daas.gateway.events import Reporter, ReporterMetrics
+from daas.gateway.events import REPEAT_MS, Reporter, ReporterMetrics
 from daas.gateway.watcher import ClusterWatcher, WatchMetrics
 from daas.kube import KubeClient
 from daas.placement.log import BindFailed
@@ -44,7 +44,10 @@ class Rig:
             metrics=AppenderMetrics(self.registry),
         )
         self.watcher = ClusterWatcher(client, self.cache, appender, now_ms, metrics=WatchMetrics(self.registry))
-        self.reporter = Reporter(client, self.cache, now_ms, metrics=ReporterMetrics(self.registry))
+        self.later_ms = 0
+        self.reporter = Reporter(
+            client, self.cache, lambda: now_ms() + self.later_ms, metrics=ReporterMetrics(self.registry)
+        )
         self.binder = Binder(
             bus=lambda: facts,
             pods=PodBinder(client, self.cache, now_ms, attempts_max=attempts_max, retry_first_s=0.01),
@@ -353,6 +356,11 @@ async def test_a_pod_without_a_node_is_told_why_once(cluster: Any, rig: Any, anc
     assert (event["type"], event["message"]) == ("Warning", condition["message"])
     assert not one.facts.facts
     assert one.count("daas_gateway_reports_total", kind="event") == 1
+    one.later_ms = REPEAT_MS  # it still waits, and people should see that it does
+    await one.deliver(anchored(3, [(uid, "huge", None)], reasons=int(Reason.INSUFFICIENT_CPU)))
+    await one.reporter.settled()
+    (event,) = [found for found in await cluster.events() if found["reason"] == "FailedScheduling"]
+    assert event["series"]["count"] == 2
 
 
 @pytest.mark.connected

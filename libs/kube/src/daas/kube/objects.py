@@ -9,7 +9,7 @@ from urllib.parse import quote
 import msgspec
 
 from daas.common.errors import DecodeError
-from daas.kube.client import STRATEGIC_PATCH, KubeClient
+from daas.kube.client import MERGE_PATCH, STRATEGIC_PATCH, KubeClient
 from daas.kube.errors import KubeConflict
 
 T = TypeVar("T")
@@ -41,6 +41,15 @@ class BoundPod(msgspec.Struct, frozen=True):
 
     metadata: BoundMeta
     spec: BoundSpec = BoundSpec()
+
+
+class _Series(msgspec.Struct, frozen=True):
+    count: int = 1
+
+
+class _Event(msgspec.Struct, frozen=True):
+    metadata: BoundMeta
+    series: _Series | None = None
 
 
 class LeaseSpec(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -160,6 +169,9 @@ async def record_event(
 ) -> bool:
     """Posts an Event about a pod; its name is derived from what it says, so that the same is said once only.
 
+    A warning that is said again counts up in its series, as kube-scheduler's do, so that `kubectl describe` shows how
+    often and when it was last true.
+
     Returns:
         False where the server has this very event already.
 
@@ -169,10 +181,11 @@ async def record_event(
     note = note.encode()[:NOTE_BYTES_MAX].decode(errors="ignore")
     digest = hashlib.blake2b(f"{uid}\0{reason}\0{note}".encode(), digest_size=8).hexdigest()
     event_name = f"{name[: NAME_LENGTH_MAX - len(digest) - 1]}.{digest}"
+    path = f"/apis/events.k8s.io/v1/namespaces/{quote(namespace, safe='')}/events"
     try:
         await client.request(
             "POST",
-            f"/apis/events.k8s.io/v1/namespaces/{quote(namespace, safe='')}/events",
+            path,
             body={
                 "apiVersion": "events.k8s.io/v1",
                 "kind": "Event",
@@ -188,10 +201,21 @@ async def record_event(
             },
         )
     except KubeConflict as error:
-        if error.reason == ALREADY_EXISTS:
-            return False
-        raise
+        if error.reason != ALREADY_EXISTS:
+            raise
+        if warning:
+            await _say_again(client, f"{path}/{quote(event_name, safe='')}", now)
+        return False
     return True
+
+
+async def _say_again(client: KubeClient, path: str, now: datetime) -> None:
+    known = _decode(await client.request("GET", path), _Event)
+    count = known.series.count if known.series is not None else 1
+    version = known.metadata.resource_version  # somebody who counts at the same time makes this a conflict
+    series = {"count": count + 1, "lastObservedTime": micro_time(now)}
+    body = {"metadata": {"resourceVersion": version}, "series": series}
+    await client.request("PATCH", path, content_type=MERGE_PATCH, body=body)
 
 
 def _lease_path(namespace: str) -> str:

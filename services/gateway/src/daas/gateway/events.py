@@ -2,8 +2,8 @@
 
 All of it is best effort: it waits in a bounded line of its own, is dropped and counted where the API server can't
 take it, and never holds up a binding: while bindings wait for the API server, one report is under way at a time. A
-pod's message is reported once until it changes. Whoever must not forget a report over a crash waits for it (`told`)
-before it lets go of what the report came from.
+pod's message is reported once until it changes, or is still true after `REPEAT_MS`: then its event counts up. Whoever
+must not forget a report over a crash waits for it (`told`) before it lets go of what the report came from.
 """
 
 import asyncio
@@ -30,6 +30,8 @@ CONTROLLER: Final = "k3s-daas-scheduler"
 REMEMBERED_MAX: Final = 16_384
 #: A pod that changes between our look and our patch is looked at again this often.
 PATCH_ATTEMPTS_MAX: Final = 3
+#: Events live for an hour by default: a pod that waits longer keeps one.
+REPEAT_MS: Final = 5 * 60 * 1000
 POST_ATTEMPTS_MAX: Final = 4
 RETRY_FIRST_S: Final = 0.2
 RETRY_MAX_S: Final = 5.0
@@ -96,7 +98,7 @@ class Reporter:
         self._concurrency = concurrency
         self._quiet = quiet
         self._line: asyncio.Queue[tuple[Report, asyncio.Event]] = asyncio.Queue(waiting_max)
-        self._told: OrderedDict[str, str] = OrderedDict()
+        self._told: OrderedDict[str, tuple[str, int]] = OrderedDict()
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
 
     def report(self, report: Report) -> None:
@@ -110,7 +112,9 @@ class Reporter:
         await done.wait()
 
     def _enter(self, report: Report, done: asyncio.Event) -> None:
-        if self._told.get(report.uid) == report.message:
+        now_ms = self._clock_ms()
+        said, when_ms = self._told.get(report.uid, ("", 0))
+        if said == report.message and now_ms - when_ms < REPEAT_MS:
             done.set()
             return
         try:
@@ -119,7 +123,7 @@ class Reporter:
             self._metrics.failed.labels("report", "line-full").inc()
             done.set()
             return
-        self._told[report.uid] = report.message
+        self._told[report.uid] = (report.message, now_ms)
         self._told.move_to_end(report.uid)
         if len(self._told) > REMEMBERED_MAX:
             self._told.popitem(last=False)
