@@ -27,7 +27,8 @@ SUBCOMMANDS = {
         "daas.cli.login:kubeconfig", "Writes a kubeconfig that logs in by Sui key; it holds no secret."
     ),
     "verify": Subcommand("daas.cli.arrival:verify_app", "Check what the cluster decided, without trusting it."),
-    "evidence": Subcommand("daas.cli.arrival:evidence_app", "Take evidence away in a file."),
+    "evidence": Subcommand("daas.cli.arrival:evidence_app", "Take evidence away in a file, or bring it back."),
+    "audit": Subcommand("daas.cli.audit:audit_app", "Search the archived audit log."),
     "trace": Subcommand("daas.cli.trace:trace_app", "One object's way through the services."),
     "attest": Subcommand("daas.cli.attest:attest_app", "Nitro attestation documents."),
     "bus": Subcommand("daas.cli.bus:bus_app", "Streams and subjects of the bus."),

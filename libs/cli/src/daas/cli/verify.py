@@ -19,12 +19,14 @@ from daas.cli.report import Format, print_report, print_summary
 from daas.cli.terminal import console
 from daas.common.errors import ConfigurationError, DaasError, InvalidInput
 from daas.etcd import EtcdClient
-from daas.evidence import AnchorSource, EvidenceStore, Report, encode_file
+from daas.evidence import AnchorSource, EvidenceStore, Keys, Report, decode_file, encode_file
 from daas.evidence import verify as verification
 from daas.evidence.bundle import MAX_FILE_BYTES
 from daas.evidence.checks import PodName
 from daas.evidence.trust import Trust
+from daas.evidence.writer import EtcdWriter
 from daas.ledger import Ledger
+from daas.walrus import WalrusClient
 
 verify_app = typer.Typer(help="Check what the cluster decided, without trusting it.", no_args_is_help=True)
 evidence_app = typer.Typer(no_args_is_help=True)
@@ -63,9 +65,13 @@ def now_ms() -> int:
 
 @contextlib.asynccontextmanager
 async def evidence_store(context: Context) -> AsyncIterator[EvidenceStore]:
-    """The cluster's evidence in etcd."""
-    async with EtcdClient(context.etcd_endpoints) as etcd:
-        yield EvidenceStore(etcd, context.cluster)
+    """The cluster's evidence in etcd and Walrus."""
+    async with contextlib.AsyncExitStack() as stack:
+        etcd = await stack.enter_async_context(EtcdClient(context.etcd_endpoints))
+        walrus = None
+        if context.walrus_aggregators:
+            walrus = await stack.enter_async_context(WalrusClient([], context.walrus_aggregators))
+        yield EvidenceStore(etcd, context.cluster, walrus=walrus)
 
 
 @contextlib.asynccontextmanager
@@ -214,7 +220,7 @@ async def _all(context: Context, first: int, *, offline: bool, output: Format) -
 
 @evidence_app.callback()
 def evidence_commands() -> None:
-    """Take evidence away in a file."""
+    """Take evidence away in a file, or bring it back."""
 
 
 @evidence_app.command("export")
@@ -233,6 +239,38 @@ def export(
     except OSError as error:
         raise typer.BadParameter(f"{file} can't be written: {error.strerror}", param_hint="FILE") from None
     console.print(f"evidence of batch {sequence}: {len(data)} bytes in {file}", soft_wrap=True)
+
+
+@evidence_app.command("import")
+def import_file(
+    file: Annotated[Path, typer.Argument(help="file that `daas evidence export` wrote")],
+    *,
+    offline: Offline = False,
+    output: Output = Format.TEXT,
+) -> None:
+    """Puts the batch of an exported file back into the cluster's store, where it is missing, if every check passes."""
+    context = command_context()
+    report, created = asyncio.run(restore_evidence(context, _existing(file), offline=offline))
+    if not report.ok:
+        print_report(report, output)
+        raise typer.Exit(1)
+    word = "stored" if created else "was stored already"
+    console.print(f"evidence of batch {report.sequence} {word}", soft_wrap=True)
+
+
+async def restore_evidence(context: Context, file: Path, *, offline: bool) -> tuple[Report, bool]:
+    """The checks on a file and, where all of them pass, whether its batch was written now.
+
+    Raises:
+        Refused: `evidence-fork`: another batch is stored under this number.
+    """
+    report = await check_file(context, file, offline=offline)
+    if not report.ok:
+        return report, False
+    bundle = decode_file(read_evidence(file)).case.bundle
+    async with EtcdClient(context.etcd_endpoints) as etcd:
+        stored = await EtcdWriter(etcd, Keys(context.cluster)).evidence(bundle, bundle.decision())
+    return report, stored.created
 
 
 async def collect_evidence(context: Context, what: str) -> tuple[int, bytes]:

@@ -261,7 +261,15 @@ class Stack:
                 "DAAS_RELAY_KEYSTORE": str(self.state_dir / "operator.key"),
                 "DAAS_RELAY_DEVELOPMENT_ROOT": self.ready("nsm", "root_sha256"),
             },
-            "storage": {"DAAS_STORAGE_ETCD_ENDPOINTS": self.etcd.endpoint},
+            "storage": {
+                "DAAS_STORAGE_ETCD_ENDPOINTS": self.etcd.endpoint,
+                "DAAS_STORAGE_EVIDENCE_BACKEND": "both",
+                "DAAS_STORAGE_AUDIT_BACKEND": "walrus",
+                "DAAS_STORAGE_WALRUS_PUBLISHERS": self.ready("walrus", "url"),
+                "DAAS_STORAGE_WALRUS_AGGREGATORS": self.ready("walrus", "url"),
+                "DAAS_STORAGE_WALRUS_EPOCH_MS": str(self.ready("walrus", "epoch_ms")),
+                "DAAS_STORAGE_WALRUS_LINGER_MS": "50",
+            },
             "gateway": {
                 "DAAS_GATEWAY_KUBECONFIG": self.ready("apiserver", "kubeconfig"),
                 **self.access.gateway_settings(),
