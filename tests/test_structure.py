@@ -22,7 +22,7 @@ LIBRARY_MAY_IMPORT = {
     "etcd": set(),
     "seal": set(),
     "identity": {"daas.seal"},
-    "secrets": {"daas.seal"},
+    "secrets": {"daas.attestation", "daas.seal"},
     "policy": set(),
     "walrus": set(),
     "kms": {"daas.seal", "daas.secrets"},

@@ -6,7 +6,7 @@ import pickle
 import msgspec
 import pytest
 
-from daas.common.errors import DecodeError, Problem
+from daas.common.errors import DecodeError
 from daas.common.messages import Message
 from daas.common.subjects import SECRET_OPEN, SECRET_SEAL
 from daas.secrets import (
@@ -34,8 +34,8 @@ def test_a_question_reaches_the_keeper_and_its_answer_the_one_who_asked() -> Non
     reply, request = ask()
     question = KEEPER.open(request, "east", SECRET_SEAL, SealQuestion)
     assert question.manifest == {"data": {"k": "plain"}}
-    answer = seal_reply(request, question.reply_key, "east", SECRET_SEAL, SealAnswer(problem=Problem("no", "No")))
-    assert reply.open(answer, SealAnswer) == SealAnswer(problem=Problem("no", "No"))
+    answer = seal_reply(request, question.reply_key, "east", SECRET_SEAL, SealAnswer(manifest={}))
+    assert reply.open(answer, SealAnswer) == SealAnswer(manifest={})
     for body in (request, answer):
         assert isinstance(body, Message)
         assert b"plain" not in msgspec.json.encode(body)
@@ -60,23 +60,23 @@ def test_a_request_opens_for_its_cluster_subject_and_key_only() -> None:
 
 def test_an_answer_to_another_request_is_refused() -> None:
     (first, _), (second, request) = ask(), ask()
-    answer = seal_reply(request, second.public_key, "east", SECRET_SEAL, SealAnswer())
+    answer = seal_reply(request, second.public_key, "east", SECRET_SEAL, SealAnswer(manifest={}))
     for bad in (answer, SecretReply(sealed=base64.b64encode(bytes(80)).decode()), SecretReply(sealed="")):
         with pytest.raises(NotAuthentic):
             first.open(bad, SealAnswer)
-    forged = seal_reply(ask()[1], second.public_key, "east", SECRET_SEAL, SealAnswer())
+    forged = seal_reply(ask()[1], second.public_key, "east", SECRET_SEAL, SealAnswer(manifest={}))
     with pytest.raises(NotAuthentic):
         second.open(forged, SealAnswer)
-    assert second.open(answer, SealAnswer) == SealAnswer()
+    assert second.open(answer, SealAnswer) == SealAnswer(manifest={})
 
 
 def test_a_reply_key_is_for_one_request_and_no_key_prints_or_pickles() -> None:
     reply, _ = ask()
     with pytest.raises(TypeError):
-        reply.seal_request(KEEPER.public_key, "east", SECRET_SEAL, SealAnswer())
+        reply.seal_request(KEEPER.public_key, "east", SECRET_SEAL, SealAnswer(manifest={}))
     for key in (reply, KEEPER):
         with pytest.raises(TypeError):
             pickle.dumps(key)
     assert bytes(range(32)).hex() not in repr(KEEPER)
     with pytest.raises(DecodeError):
-        seal_reply(ask()[1], b"short", "east", SECRET_SEAL, SealAnswer())
+        seal_reply(ask()[1], b"short", "east", SECRET_SEAL, SealAnswer(manifest={}))

@@ -12,6 +12,7 @@ import msgspec
 from daas.cli.context import Context
 from daas.common.errors import ConfigurationError, DaasError, InvalidInput, NotFound, Refused
 from daas.kube.client import KubeClient
+from daas.kube.listing import list_items
 from daas.ledger import Ledger, Policy, Signer
 from daas.seal import SealClient, SessionKey, parse_address
 from daas.secrets import (
@@ -29,9 +30,6 @@ from daas.secrets.manifest import ENVELOPE, SEAL_POLICY
 NAMES_NAMESPACE: Final = "kube-system"
 NAMES: Final = "seal-policies"
 _SESSION_MIN: Final = 10
-_PAGE: Final = 250
-#: Pages of a list that are read at most: 250,000 Secrets.
-_PAGES_MAX: Final = 1_000
 _NAMES_PATH: Final = f"/api/v1/namespaces/{NAMES_NAMESPACE}/configmaps"
 
 Manifest = dict[str, Any]
@@ -180,16 +178,9 @@ async def sealed_manifests(
     """Every Secret with an envelope, page by page."""
     path = "/api/v1/secrets" if namespace is None else f"/api/v1/namespaces/{quote(namespace, safe='')}/secrets"
     selector = SEAL_POLICY if policy_name is None else f"{SEAL_POLICY}={policy_name}"
-    query = {"limit": str(_PAGE), "labelSelector": selector}
-    for _ in range(_PAGES_MAX):
-        page = json.loads(await client.request("GET", path, query=query))
-        for item in page["items"]:
-            if ENVELOPE in (item["metadata"].get("annotations") or {}):
-                yield {"apiVersion": "v1", "kind": "Secret", **item}
-        following = page["metadata"].get("continue")
-        if not following:
-            return
-        query["continue"] = following
+    async for item in list_items(client, path, label_selector=selector):
+        if ENVELOPE in (item["metadata"].get("annotations") or {}):
+            yield {"apiVersion": "v1", "kind": "Secret", **item}
 
 
 def _path(namespace: str, name: str) -> str:

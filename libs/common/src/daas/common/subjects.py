@@ -167,6 +167,8 @@ SECRET_OPEN: Final = _row("secret.open", Kind.REQUEST, "gateway cli", "seal-keep
 SECRET_SEALED: Final = _row("secret.sealed", Kind.FACT, "seal-keeper", "storage", Stream.SECRET)
 SECRET_OPENED: Final = _row("secret.opened", Kind.FACT, "seal-keeper", "storage", Stream.SECRET)
 SECRET_DENIED: Final = _row("secret.denied", Kind.FACT, "seal-keeper", "storage", Stream.SECRET)
+#: Whom requests about secrets are encrypted to; those who ask read the newest.
+SECRET_KEEPER_ATTESTED: Final = _row("secret.keeper_attested", Kind.FACT, "seal-keeper", "gateway", Stream.SECRET)
 CHAIN_STAKE_CHANGED: Final = _row("chain.stake_changed", Kind.FACT, "relay", "gateway seal-keeper", Stream.CHAIN)
 CHAIN_POLICY_CHANGED: Final = _row(
     "chain.policy_changed", Kind.FACT, "relay", "gateway seal-keeper storage", Stream.CHAIN

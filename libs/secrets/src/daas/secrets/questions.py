@@ -4,7 +4,6 @@ from typing import Annotated
 
 import msgspec
 
-from daas.common.errors import Problem
 from daas.common.messages import Name
 from daas.seal import Certificate
 from daas.secrets.approval import Right
@@ -30,11 +29,10 @@ class SealQuestion(msgspec.Struct, frozen=True, kw_only=True):
     shared: bool = False
 
 
-class SealAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The sealed manifest, or why there is none."""
+class SealAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The sealed manifest. A refusal comes over the bus, as any other."""
 
-    manifest: SecretManifest | None = None
-    problem: Problem | None = None
+    manifest: SecretManifest
 
 
 class OpenQuestion(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,11 +56,10 @@ class OpenQuestion(msgspec.Struct, frozen=True, kw_only=True):
         return "OpenQuestion(...)"
 
 
-class OpenAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The values, or why there are none."""
+class OpenAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The values. A refusal comes over the bus, as any other."""
 
-    data: dict[str, bytes] | None = None
-    problem: Problem | None = None
+    data: dict[str, bytes]
 
     def __repr__(self) -> str:
         return "OpenAnswer(...)"
