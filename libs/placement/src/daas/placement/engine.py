@@ -28,8 +28,8 @@ from daas.placement.table import BUILT_IN, CPU_COLUMN, MEMORY_COLUMN, PODS_COLUM
 from daas.placement.view import View
 
 #: Bytes of per-class columns that are kept, and the bytes they take per node.
-_CACHE_BYTES = 128 * 1024 * 1024
-_BYTES_PER_SLOT = 24
+_CACHE_BYTES = 160 * 1024 * 1024
+_BYTES_PER_SLOT = 16
 #: Up to here, the best node of every domain is kept rather than looked for among all nodes.
 _FEW_DOMAINS = 64
 _LOG_LIMIT = 1 << 20
@@ -230,7 +230,7 @@ class Engine:
             return np.where(mask, view.key, -1)
         if not mask.any():
             return np.full(len(mask), -1, np.int64)
-        total = view.dynamic.astype(np.int64)
+        total = (view.key >> TIE_BITS) - view.static
         for part in self._late_scores(view, mask).values():
             total += part
         total <<= TIE_BITS

@@ -166,21 +166,18 @@ class Keys:
         dynamic = self._dynamic(view, columns, capacity, parts)
         if view.images is not None:
             dynamic += view.images if slots is None else view.images.take(slots)
-        if slots is None:
-            view.feasible = feasible
-            view.dynamic = dynamic.astype(np.int32)
-            self.rekey(view)
-            return
-        view.feasible[slots] = feasible
-        view.dynamic[slots] = dynamic
-        if isinstance(view.static, int):
+        if slots is None or isinstance(view.static, int):
             dynamic += view.static
         else:
             dynamic += view.static.take(slots)
         dynamic <<= TIE_BITS
-        dynamic += self.ties.take(slots)
+        dynamic += self.ties if slots is None else self.ties.take(slots)
         np.copyto(dynamic, OUT, where=~feasible)
-        view.key[slots] = dynamic
+        if slots is None:
+            view.key = dynamic
+            view.turned = (self._round, self._start)
+        else:
+            view.key[slots] = dynamic
         view.leaders.clear()
 
     def _dynamic(self, view: View, columns: Ints, capacity: Ints, parts: Ints) -> Ints:
@@ -201,12 +198,9 @@ class Keys:
         return least
 
     def rekey(self, view: View) -> None:
-        """All keys from the parts."""
-        total = (view.dynamic + view.static).astype(np.int64)
-        total <<= TIE_BITS
-        total += self.ties
-        np.copyto(total, OUT, where=~view.feasible)
-        view.key = total
+        """Other ties for all keys; those that are out stay far below 0."""
+        view.key &= ~_TIE_MASK
+        view.key += self.ties
         view.turned = (self._round, self._start)
         view.leaders.clear()
 
@@ -255,31 +249,33 @@ class Keys:
                 if self._table.free(row).item(slot) < amount:
                     feasible = False
                     break
-        flipped: bool = feasible != view.feasible.item(slot)
-        if flipped:
-            view.feasible[slot] = feasible
-        dynamic = self.weighted_scores(view, line)
-        if view.images is not None:
-            dynamic += view.images.item(slot)
-        view.dynamic[slot] = dynamic
-        static = view.static if isinstance(view.static, int) else view.static.item(slot)
-        view.key[slot] = ((dynamic + static) << TIE_BITS) + self.ties.item(slot) if feasible else OUT
+        flipped: bool = feasible != (view.key.item(slot) >= 0)
+        if feasible:
+            score = self.weighted_scores(view, line)
+            if view.images is not None:
+                score += view.images.item(slot)
+            score += view.static if isinstance(view.static, int) else view.static.item(slot)
+            view.key[slot] = (score << TIE_BITS) + self.ties.item(slot)
+        else:
+            view.key[slot] = OUT
         if view.leaders:
             view.leaders.pop(view.hard[0].ids.item(slot), None)
         return flipped
 
     def _renormalize(self, view: View) -> None:
         """Taint and affinity scores, which are relative to the largest among the feasible nodes."""
-        taints, affinity = view.taints, view.affinity
+        taints, affinity, feasible = view.taints, view.affinity, view.feasible
         largest = (
-            0 if taints is None else int(taints.max(where=view.feasible, initial=0)),
-            0 if affinity is None else int(affinity.max(where=view.feasible, initial=0)),
+            0 if taints is None else int(taints.max(where=feasible, initial=0)),
+            0 if affinity is None else int(affinity.max(where=feasible, initial=0)),
         )
         if largest == view.largest:
             return
         view.largest = largest
+        before = view.static
         view.static = self.taint_score(view, largest[0]) + self.affinity_score(view, largest[1])
-        self.rekey(view)
+        view.key += (view.static - before) << TIE_BITS
+        view.leaders.clear()
 
     def taint_score(self, view: View, largest: int) -> Ints | int:
         """Weighted score for preferences against pods that a node states by taints."""

@@ -71,8 +71,8 @@ class View:
         refusal: index into STATIC_REASONS; open: where it is 0 and there is a node.
         taints, affinity: raw scores; images: weighted score; None where all are 0.
         barred: how many rules about other pods keep a slot out.
-        feasible, dynamic, static, key: per slot; a key is (score << 20 | tie), negative where the node is out.
-            Spread and preferences between pods are not in them.
+        key: per slot (score << 20 | tie), negative where the node is out; without spread and preferences between pods.
+        static: the part of the score that depends on what a node is and on which nodes are feasible.
         largest: of taints and affinity among the feasible nodes, as `static` was made with.
         uneven: whether any raw score is not 0.
         batch, turned: the batch whose rotation of names the keys have, and which rotation that is.
@@ -89,11 +89,9 @@ class View:
         "coupled_at",
         "coupling",
         "cpu",
-        "dynamic",
         "dynamic_at",
         "explained",
         "extras",
-        "feasible",
         "forbidden",
         "forbidden_at",
         "generation",
@@ -144,8 +142,6 @@ class View:
         self.affinity: Ints | None = None
         self.images: Ints | None = None
         self.barred: npt.NDArray[np.int32] | None = None
-        self.feasible: Mask = np.zeros(slots, np.bool_)
-        self.dynamic: npt.NDArray[np.int32] = np.zeros(slots, np.int32)
         self.static: Ints | int = 0
         self.leaders: dict[int, tuple[int, int]] = {}
         self.key: Ints = np.full(slots, -1, np.int64)
@@ -169,6 +165,12 @@ class View:
         self.hard: list[SpreadCounts] = []
         self.soft: list[SpreadCounts] = []
         self.spread_key: Mask | None = None
+
+    @property
+    def feasible(self) -> Mask:
+        """Per slot, whether the pod may go there as far as keys say."""
+        feasible: Mask = self.key >= 0
+        return feasible
 
     @property
     def scored_late(self) -> bool:
