@@ -188,6 +188,7 @@ def test_the_unaltered_snapshot_is_accepted_and_others_are_refused_with_a_reason
             Scheduler.restore(GENESIS, data)
 
 
+@settings(deadline=None)  # each call makes an engine
 @given(st.binary(max_size=300))
 def test_bytes_that_are_no_snapshot_are_refused(data: bytes) -> None:
     with pytest.raises(SnapshotError):
