@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import shutil
 import sqlite3
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,36 @@ class Cluster:
 
     def everything_stored(self) -> bytes:
         return b"".join(path.read_bytes() for path in self.state.glob("log.sqlite*"))
+
+
+def context_of(stage: KmsStage, folder: Path) -> str:
+    """What the command line knows of the stage: the path of its file."""
+    path = folder / "context.json"
+    context = {
+        "cluster": "test",
+        "nats_url": "nats://127.0.0.1:1",
+        "etcd_endpoints": ["http://127.0.0.1:1"],
+        "ledger_url": stage.ledger_process.ready["url"],
+        "registry": stage.registry,
+        "package": stage.package,
+        "chain": "00" * 32,
+        "attestation_root": "11" * 32,
+        "allowed_pcrs": {str(number): "22" * 48 for number in range(3)},
+        "simulated": True,
+    }
+    path.write_text(json.dumps(context))
+    return str(path)
+
+
+async def run(*arguments: str, code: int = 0, **environment: str) -> str:
+    """What a Python program of ours prints."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "COLUMNS": "200", **environment},
+    )  # fmt: skip
+    out, errors = await child.communicate()
+    assert child.returncode == code, (out + errors).decode()
+    return out.decode() or errors.decode()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -178,6 +210,66 @@ async def test_after_a_rotation_a_rewrite_brings_every_secret_under_the_new_key(
     await cluster.process.start()
     await eventually(cluster.ready)
     assert "Y29ycmVjdC1" in await cluster.kubectl("get", "secret", "db", "-o", "json")
+
+
+async def test_break_glass_gives_every_secret_back_on_another_machine(
+    cluster: Cluster, plugin: list[Process], tmp_path: Path
+) -> None:
+    """A copy of the store and two master keys, or two key servers, are enough: no API server, no plugin."""
+    assert plugin
+    stage = cluster.stage
+    elsewhere = tmp_path / "elsewhere"
+    await asyncio.to_thread(shutil.copytree, cluster.state, elsewhere)
+    exported = await run("-m", "daas.devstack.apiserver.export", str(elsewhere))
+    assert "correct-horse" not in exported
+    copy, out = tmp_path / "copy.json", tmp_path / "restored.json"
+    copy.write_text(exported)
+    keys = []
+    for number in (0, 2):
+        path = tmp_path / f"master-{number}.json"
+        scalar = stage.master_secrets[number].hex()
+        path.write_text(json.dumps({"object_id": "0x" + stage.object_ids[number].hex(), "master_key": scalar}))
+        keys += ["--master-key", str(path)]
+    restoring = ("-m", "daas.cli", "kms", "restore", str(copy), "--keyring", str(stage.keyring_path), "-o", str(out))
+    said = await run(*restoring, *keys)
+    assert "3 Secrets restored, 0 not" in said
+    assert out.stat().st_mode & 0o777 == 0o600
+    found = {one["metadata"]["name"]: one["data"] for one in json.loads(out.read_text())["items"]}
+    assert found["db"] == {"password": "Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5"}
+    assert set(found) == {"db", "meanwhile", "after"}
+
+    # One master key is not enough, and says so.
+    assert "worth 1 shares, the threshold is 2" in await run(*restoring, *keys[:2], code=1)
+
+    # With key servers that still serve, for an account that the policy lets in.
+    asking = ("--key-servers", str(stage.servers_path), "--keystore", str(stage.keystore_path))
+    said = await run(*restoring, *asking, DAAS_CONTEXT=context_of(stage, tmp_path))
+    assert "3 Secrets restored, 0 not" in said
+
+    # What comes back is what kubectl takes.
+    await cluster.kubectl("delete", "secret", "db")
+    await cluster.kubectl("apply", "--validate=false", "-f", str(out))
+    assert "Y29ycmVjdC1" in await cluster.kubectl("get", "secret", "db", "-o", "json")
+
+
+async def test_the_commands_make_rotate_and_show_what_plugins_use(
+    cluster: Cluster, plugin: list[Process], tmp_path: Path
+) -> None:
+    assert plugin
+    stage = cluster.stage
+    kms = ("-m", "daas.cli", "kms")
+    assert json.loads(await run(*kms, "status", stage.endpoint, "-o", "json"))["key_id"] == await stage.key_id()
+    assert "code = Unavailable" in await run(*kms, "status", f"unix://{tmp_path}/none.sock", code=1)
+    path, context = str(tmp_path / "keyring.json"), context_of(stage, tmp_path)
+    servers = ("--key-servers", str(stage.servers_path), "-o", "json")
+    await run(*kms, "init", path, "--policy", stage.policy.address, *servers, DAAS_CONTEXT=context)
+    again = await run(*kms, "init", path, "--policy", stage.policy.address, *servers, code=1, DAAS_CONTEXT=context)
+    assert "is there already" in again
+    rows = json.loads(await run(*kms, "rotate", path, *servers, DAAS_CONTEXT=context))
+    assert [(row["generation"], row["servers"], row["threshold"]) for row in rows] == [(1, 3, 2), (2, 3, 2)]
+    assert "is the current one" in await run(*kms, "drop", path, "2", "--yes", code=1)
+    await run(*kms, "drop", path, "1", "--yes")
+    assert [one.number for one in keyrings.load(Path(path)).generations] == [2]
 
 
 async def test_the_endpoint_that_k3s_gets_is_where_the_plugin_listens() -> None:

@@ -45,7 +45,9 @@ class KmsStage:
         self.keyring_path = root / "keyring.json"
         self.servers_path = root / "key-servers.json"
         self.keystore_path = root / "kms.key"
-        self.master_keys = [MasterKey.generate() for _ in range(3)]
+        # Below the group's order, whose first byte is 0x73.
+        self.master_secrets = [b"\x01" + os.urandom(31) for _ in range(3)]
+        self.master_keys = [MasterKey.from_bytes(secret) for secret in self.master_secrets]
         self.object_ids = [os.urandom(32) for _ in range(3)]
         self.ledger_process = Process(
             "ledger", ["python", "-m", "daas.devstack.ledger", "--state", root / "ledger"],

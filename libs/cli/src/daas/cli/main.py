@@ -38,6 +38,7 @@ SUBCOMMANDS = {
     "node": Subcommand("daas.cli.node:node_app", "Nodes on the ledger."),
     "govern": Subcommand("daas.cli.govern:govern_app", "Stake-weighted proposals."),
     "secret": Subcommand("daas.cli.secret:secret_app", "Secrets that only those open whom a policy allows."),
+    "kms": Subcommand("daas.cli.kms:kms_app", "Secrets at rest: sealed seeds of the KMS plugin, and their restore."),
     "enclave": Subcommand("daas.cli.enclave:enclave_app", "Enclaves and their images."),
 }
 

@@ -98,7 +98,13 @@ async def open_seed(
         NotEnoughKeys: the policy says no. ThresholdUnreachable: key servers, or their full nodes, are away.
         DecryptionFailed, DecodeError: it is no seed of ours.
     """
-    sealed = EncryptedObject.decode(generation.sealed_bytes)
+    return await open_sealed(client, signer, keyring, EncryptedObject.decode(generation.sealed_bytes))
+
+
+async def open_sealed(
+    client: SealClient, signer: PersonalMessageSigner, keyring: Keyring, sealed: EncryptedObject
+) -> bytes:
+    """As `open_seed`, of any seed under the keyring's policy; its generations do not matter."""
     session = await SessionKey.create(signer, sealed.package_id, ttl_min=_SESSION_MIN)
     try:
         seed = await client.decrypt(sealed, session, approval(keyring, sealed.inner_id))

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x64\x61\x61s/kms/stored.proto\x12\x0f\x64\x61\x61s.kms.stored\"\x96\x02\n\x0f\x45ncryptedObject\x12\x16\n\x0e\x65ncrypted_data\x18\x01 \x01(\x0c\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x1c\n\x14\x65ncrypted_dek_source\x18\x03 \x01(\x0c\x12\x46\n\x0b\x61nnotations\x18\x04 \x03(\x0b\x32\x31.daas.kms.stored.EncryptedObject.AnnotationsEntry\x12\x41\n\x19\x65ncrypted_dek_source_type\x18\x05 \x01(\x0e\x32\x1e.daas.kms.stored.DekSourceType\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01*E\n\rDekSourceType\x12\x0f\n\x0b\x41\x45S_GCM_KEY\x10\x00\x12#\n\x1fHKDF_SHA256_XNONCE_AES_GCM_SEED\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x64\x61\x61s/kms/stored.proto\x12\x0f\x64\x61\x61s.kms.stored\"\x96\x02\n\x0f\x45ncryptedObject\x12\x16\n\x0e\x65ncrypted_data\x18\x01 \x01(\x0c\x12\x0e\n\x06key_id\x18\x02 \x01(\t\x12\x1c\n\x14\x65ncrypted_dek_source\x18\x03 \x01(\x0c\x12\x46\n\x0b\x61nnotations\x18\x04 \x03(\x0b\x32\x31.daas.kms.stored.EncryptedObject.AnnotationsEntry\x12\x41\n\x19\x65ncrypted_dek_source_type\x18\x05 \x01(\x0e\x32\x1e.daas.kms.stored.DekSourceType\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"D\n\x07Unknown\x12,\n\ttype_meta\x18\x01 \x01(\x0b\x32\x19.daas.kms.stored.TypeMeta\x12\x0b\n\x03raw\x18\x02 \x01(\x0c\"-\n\x08TypeMeta\x12\x13\n\x0b\x61pi_version\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\"\xc9\x01\n\x06Secret\x12-\n\x08metadata\x18\x01 \x01(\x0b\x32\x1b.daas.kms.stored.ObjectMeta\x12/\n\x04\x64\x61ta\x18\x02 \x03(\x0b\x32!.daas.kms.stored.Secret.DataEntry\x12\x0c\n\x04type\x18\x03 \x01(\t\x12\x16\n\timmutable\x18\x05 \x01(\x08H\x00\x88\x01\x01\x1a+\n\tDataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x42\x0c\n\n_immutable\"\x8c\x02\n\nObjectMeta\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x03 \x01(\t\x12\x37\n\x06labels\x18\x0b \x03(\x0b\x32\'.daas.kms.stored.ObjectMeta.LabelsEntry\x12\x41\n\x0b\x61nnotations\x18\x0c \x03(\x0b\x32,.daas.kms.stored.ObjectMeta.AnnotationsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x32\n\x10\x41nnotationsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*E\n\rDekSourceType\x12\x0f\n\x0b\x41\x45S_GCM_KEY\x10\x00\x12#\n\x1fHKDF_SHA256_XNONCE_AES_GCM_SEED\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ENCRYPTEDOBJECT_ANNOTATIONSENTRY']._loaded_options = None
   _globals['_ENCRYPTEDOBJECT_ANNOTATIONSENTRY']._serialized_options = b'8\001'
-  _globals['_DEKSOURCETYPE']._serialized_start=323
-  _globals['_DEKSOURCETYPE']._serialized_end=392
+  _globals['_SECRET_DATAENTRY']._loaded_options = None
+  _globals['_SECRET_DATAENTRY']._serialized_options = b'8\001'
+  _globals['_OBJECTMETA_LABELSENTRY']._loaded_options = None
+  _globals['_OBJECTMETA_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_OBJECTMETA_ANNOTATIONSENTRY']._loaded_options = None
+  _globals['_OBJECTMETA_ANNOTATIONSENTRY']._serialized_options = b'8\001'
+  _globals['_DEKSOURCETYPE']._serialized_start=915
+  _globals['_DEKSOURCETYPE']._serialized_end=984
   _globals['_ENCRYPTEDOBJECT']._serialized_start=43
   _globals['_ENCRYPTEDOBJECT']._serialized_end=321
   _globals['_ENCRYPTEDOBJECT_ANNOTATIONSENTRY']._serialized_start=271
   _globals['_ENCRYPTEDOBJECT_ANNOTATIONSENTRY']._serialized_end=321
+  _globals['_UNKNOWN']._serialized_start=323
+  _globals['_UNKNOWN']._serialized_end=391
+  _globals['_TYPEMETA']._serialized_start=393
+  _globals['_TYPEMETA']._serialized_end=438
+  _globals['_SECRET']._serialized_start=441
+  _globals['_SECRET']._serialized_end=642
+  _globals['_SECRET_DATAENTRY']._serialized_start=585
+  _globals['_SECRET_DATAENTRY']._serialized_end=628
+  _globals['_OBJECTMETA']._serialized_start=645
+  _globals['_OBJECTMETA']._serialized_end=913
+  _globals['_OBJECTMETA_LABELSENTRY']._serialized_start=816
+  _globals['_OBJECTMETA_LABELSENTRY']._serialized_end=861
+  _globals['_OBJECTMETA_ANNOTATIONSENTRY']._serialized_start=863
+  _globals['_OBJECTMETA_ANNOTATIONSENTRY']._serialized_end=913
 # @@protoc_insertion_point(module_scope)

@@ -49,7 +49,7 @@ class Encryption:
     def to_storage(self, resource: str, key: str, body: bytes) -> bytes:
         """By the first provider. See StorageTransform."""
         writer = self._chains.get(resource, [None])[0]
-        return body if writer is None else writer.encrypt(_etcd_key(resource, key), body)
+        return body if writer is None else writer.encrypt(etcd_key(resource, key), body)
 
     def from_storage(self, resource: str, key: str, body: bytes) -> bytes:
         """By the provider whose prefix it has. See StorageTransform."""
@@ -59,7 +59,7 @@ class Encryption:
                 if not body.startswith(ENCRYPTED_PREFIX):
                     return body
             elif body.startswith(PREFIX + reader.name.encode() + b":"):
-                return reader.decrypt(_etcd_key(resource, key), body)
+                return reader.decrypt(etcd_key(resource, key), body)
         if body.startswith(ENCRYPTED_PREFIX):
             raise Refused("no matching prefix found", reason="no-provider")
         raise Refused("the value is not encrypted, and no provider reads plaintext", reason="no-provider")
@@ -72,6 +72,6 @@ class Encryption:
         return not body.startswith(PREFIX + writer.name.encode() + b":") or writer.stale(body)
 
 
-def _etcd_key(resource: str, key: str) -> str:
+def etcd_key(resource: str, key: str) -> str:
     """`secrets`, `default/db` to `/registry/secrets/default/db`; groups have no place in it."""
     return f"/registry/{resource.partition('.')[0]}/{key}"
