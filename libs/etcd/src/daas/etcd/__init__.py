@@ -1,6 +1,6 @@
 """An asyncio etcd v3 client on generated messages: failover, deadlines, transactions, leases, watches that resume."""
 
-from daas.etcd.channels import Tls
+from daas.etcd.channels import Credentials, Tls
 from daas.etcd.client import EtcdClient, Status
 from daas.etcd.errors import Compacted
 from daas.etcd.model import (
@@ -27,6 +27,7 @@ __all__ = [
     "Change",
     "Compacted",
     "Compare",
+    "Credentials",
     "Delete",
     "EtcdClient",
     "Get",

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import grpc
 import grpc.aio
 
-from daas.common.errors import ConfigurationError, Unavailable
+from daas.common.errors import ConfigurationError, Refused, Unavailable
+from daas.etcd import rpc_pb2 as rpc
 from daas.etcd.errors import TRANSIENT, from_status
 
 R = TypeVar("R")
@@ -26,6 +27,9 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
     ("grpc.min_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
+_AUTHENTICATE: Final = "/etcdserverpb.Auth/Authenticate"
+#: Tokens that one call may use up: a change of roles can end one that was just got.
+_TOKENS_MAX: Final = 3
 #: Waits between rounds over all endpoints.
 RETRY_FIRST_S: Final = 0.05
 RETRY_LAST_S: Final = 0.5
@@ -42,6 +46,18 @@ class Tls:
     def __repr__(self) -> str:
         """Without the key."""
         return f"Tls(mutual={self.certificate is not None})"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A user of etcd's own authentication; tokens are got with them, and got anew when the server forgets one."""
+
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        """Without the password."""
+        return f"Credentials({self.user!r})"
 
 
 def _target(endpoint: str, *, tls: bool) -> str:
@@ -66,9 +82,12 @@ class Channels:
         endpoints: `http://HOST:PORT`, or `https://` with `tls`.
         tls: None for plaintext.
         timeout_ms: deadline of a whole call, retries included.
+        user: for servers with authentication.
     """
 
-    def __init__(self, endpoints: Sequence[str], *, tls: Tls | None, timeout_ms: int) -> None:
+    def __init__(
+        self, endpoints: Sequence[str], *, tls: Tls | None, timeout_ms: int, user: Credentials | None = None
+    ) -> None:
         if not endpoints:
             raise ConfigurationError("no etcd endpoint is given", reason="etcd-endpoint", field="endpoints")
         self.timeout_s = timeout_ms / 1000
@@ -80,6 +99,9 @@ class Channels:
         )
         self._open: dict[str, grpc.aio.Channel] = {}
         self._current = 0
+        self._user = user
+        self._token: str | None = None
+        self._authenticating = asyncio.Lock()
 
     @property
     def target(self) -> str:
@@ -144,6 +166,44 @@ class Channels:
             return False
         return True
 
+    async def metadata(self, channel: grpc.aio.Channel, deadline: float) -> tuple[tuple[str, str], ...]:
+        """What goes with each call: the token, got first where there is none.
+
+        Raises:
+            Refused: `etcd-not-allowed`: the server does not know this user or password.
+            grpc.aio.AioRpcError: the server is away.
+        """
+        if self._user is None:
+            return ()
+        async with self._authenticating:
+            if self._token is None:
+                request = rpc.AuthenticateRequest(name=self._user.user, password=self._user.password)
+                stub = channel.unary_unary(
+                    _AUTHENTICATE,
+                    request_serializer=rpc.AuthenticateRequest.SerializeToString,
+                    response_deserializer=rpc.AuthenticateResponse.FromString,
+                )
+                left_s = max(0.001, deadline - asyncio.get_running_loop().time())
+                try:
+                    answer = await stub(request, timeout=left_s)
+                except grpc.aio.AioRpcError as error:
+                    if error.code() in TRANSIENT:
+                        raise
+                    raise Refused(f"etcd Authenticate: {error.details()}", reason="etcd-not-allowed") from None
+                self._token = answer.token
+            return (("token", self._token),)
+
+    def stale(self, code: grpc.StatusCode, details: str) -> bool:
+        """Whether a call was refused for its token alone; then that is forgotten, and the call may be made again.
+
+        Tokens end after some minutes, with a restart of the server, and when users or roles change.
+        """
+        ended = code is grpc.StatusCode.UNAUTHENTICATED or "auth store is old" in details
+        if self._user is None or not ended:
+            return False
+        self._token = None
+        return True
+
     async def call(
         self,
         method: str,
@@ -170,17 +230,22 @@ class Channels:
         deadline = loop.time() + (timeout_s or self.timeout_s)
         what = method.rpartition("/")[2]
         wait_s = RETRY_FIRST_S
+        tokens = 0
         while True:
             channel = await self.connected(deadline)
             stub = channel.unary_unary(
                 method, request_serializer=type(request).SerializeToString, response_deserializer=decode
             )
             try:
-                answer: R = await stub(request, timeout=max(0.001, deadline - loop.time()))
+                metadata = await self.metadata(channel, deadline)
+                answer: R = await stub(request, timeout=max(0.001, deadline - loop.time()), metadata=metadata)
             except grpc.aio.AioRpcError as error:
                 code, details = error.code(), error.details() or ""
             else:
                 return answer
+            if tokens < _TOKENS_MAX and self.stale(code, details):
+                tokens += 1  # refused at the door: nothing was carried out
+                continue
             if code not in TRANSIENT:
                 raise from_status(code, details, what)
             self.rotate()

@@ -11,7 +11,7 @@ import grpc.aio
 
 from daas.common.errors import InvalidInput, NotFound, Unavailable
 from daas.etcd import rpc_pb2 as rpc
-from daas.etcd.channels import RETRY_FIRST_S, RETRY_LAST_S, Channels, Tls
+from daas.etcd.channels import RETRY_FIRST_S, RETRY_LAST_S, Channels, Credentials, Tls
 from daas.etcd.errors import TRANSIENT, Compacted, from_status
 from daas.etcd.model import (
     MAX_TXN_OPERATIONS,
@@ -34,6 +34,8 @@ R = TypeVar("R")
 
 _KV: Final = "/etcdserverpb.KV/"
 _LEASE: Final = "/etcdserverpb.Lease/"
+#: Why etcd cancels a watch whose token it does not take.
+_TOKEN_ENDED: Final = ("invalid auth token", "auth store is old")
 #: Keys of a page where the caller does not say: small values, so far below the receive limit.
 PAGE_KEYS: Final = 500
 
@@ -56,10 +58,18 @@ class EtcdClient:
         endpoints: `http://HOST:PORT` or `https://HOST:PORT`; the first that answers is used until it fails.
         tls: trust and, for mutual TLS, identity; required with https.
         timeout_ms: deadline of each call, including reconnects and failover.
+        user: for servers with authentication: name and password.
     """
 
-    def __init__(self, endpoints: Sequence[str], *, tls: Tls | None = None, timeout_ms: int = 5_000) -> None:
-        self._channels = Channels(endpoints, tls=tls, timeout_ms=timeout_ms)
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        tls: Tls | None = None,
+        timeout_ms: int = 5_000,
+        user: Credentials | None = None,
+    ) -> None:
+        self._channels = Channels(endpoints, tls=tls, timeout_ms=timeout_ms, user=user)
 
     async def __aenter__(self) -> Self:
         return self
@@ -220,14 +230,21 @@ class EtcdClient:
             request_serializer=rpc.LeaseKeepAliveRequest.SerializeToString,
             response_deserializer=rpc.LeaseKeepAliveResponse.FromString,
         )
-        call = stub(_then_wait(rpc.LeaseKeepAliveRequest(ID=lease)), timeout=max(0.001, deadline - loop.time()))
-        try:
-            answer = await call.read()
-        except grpc.aio.AioRpcError as error:
-            self._channels.rotate()
-            raise from_status(error.code(), error.details() or "", "LeaseKeepAlive") from None
-        finally:
-            call.cancel()
+        while True:
+            try:
+                metadata = await self._channels.metadata(channel, deadline)
+                left_s = max(0.001, deadline - loop.time())
+                call = stub(_then_wait(rpc.LeaseKeepAliveRequest(ID=lease)), timeout=left_s, metadata=metadata)
+                try:
+                    answer = await call.read()
+                finally:
+                    call.cancel()
+            except grpc.aio.AioRpcError as error:
+                if loop.time() < deadline and self._channels.stale(error.code(), error.details() or ""):
+                    continue
+                self._channels.rotate()
+                raise from_status(error.code(), error.details() or "", "LeaseKeepAlive") from None
+            break
         if not isinstance(answer, rpc.LeaseKeepAliveResponse):
             raise Unavailable("etcd LeaseKeepAlive: the stream ended without an answer", reason="etcd-unavailable")
         if answer.TTL <= 0:
@@ -282,8 +299,10 @@ class EtcdClient:
                 response_deserializer=rpc.WatchResponse.FromString,
             )
             create = rpc.WatchCreateRequest(key=low, range_end=end, start_revision=next_revision, progress_notify=True)
-            call = stub(_then_wait(rpc.WatchRequest(create_request=create)))
+            call = None
             try:
+                metadata = await self._channels.metadata(channel, loop.time() + self._channels.timeout_s)
+                call = stub(_then_wait(rpc.WatchRequest(create_request=create)), metadata=metadata)
                 async for answer in call:
                     if answer.canceled:
                         self._refuse_cancelled(answer)
@@ -299,10 +318,12 @@ class EtcdClient:
                     else:
                         next_revision = max(next_revision, answer.header.revision + 1)
             except grpc.aio.AioRpcError as error:
-                if error.code() not in TRANSIENT:
+                stale = self._channels.stale(error.code(), error.details() or "")
+                if not stale and error.code() not in TRANSIENT:
                     raise from_status(error.code(), error.details() or "", "Watch") from None
             finally:
-                call.cancel()
+                if call is not None:
+                    call.cancel()
             self._channels.rotate()
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, RETRY_LAST_S)
@@ -313,6 +334,10 @@ class EtcdClient:
                 f"etcd Watch: history before revision {answer.compact_revision} is gone",
                 compact_revision=answer.compact_revision,
             )
+        if any(said in answer.cancel_reason for said in _TOKEN_ENDED) and self._channels.stale(
+            grpc.StatusCode.UNAUTHENTICATED, answer.cancel_reason
+        ):
+            return
         if "permission denied" in answer.cancel_reason:
             raise from_status(grpc.StatusCode.PERMISSION_DENIED, answer.cancel_reason, "Watch")
 

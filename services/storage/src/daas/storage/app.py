@@ -84,7 +84,10 @@ class Storage:
         self._renewal_metrics = RenewalMetrics.on(metrics)
         self._walrus = settings.walrus()
         self._etcd = EtcdClient(
-            settings.etcd_endpoints, tls=settings.etcd_tls(), timeout_ms=settings.storage_etcd_timeout_ms
+            settings.etcd_endpoints,
+            tls=settings.etcd_tls(),
+            timeout_ms=settings.storage_etcd_timeout_ms,
+            user=settings.etcd_credentials(),
         )
         keys = Keys(settings.cluster)
         writer = EtcdWriter(self._etcd, keys)

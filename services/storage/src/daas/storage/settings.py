@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from daas.common.errors import ConfigurationError
 from daas.common.settings import ServiceSettings
 from daas.common.subjects import Service
-from daas.etcd import Tls
+from daas.etcd import Credentials, Tls
 from daas.evidence.packing import Backend
 from daas.evidence.store import MAX_REPLAY_BATCHES
 from daas.walrus import MAX_EPOCHS, Limits, PublisherKey, WalrusClient
@@ -26,6 +26,8 @@ class StorageSettings(ServiceSettings):
     storage_etcd_ca_file: Path | None = Field(None, description="CA certificates (PEM) that etcd must chain to")
     storage_etcd_certificate_file: Path | None = Field(None, description="our certificate (PEM), for mutual TLS")
     storage_etcd_key_file: Path | None = Field(None, description="its key (PEM)")
+    storage_etcd_user: str | None = Field(None, description="user of etcd's own authentication")
+    storage_etcd_password_file: Path | None = Field(None, description="file with the user's password")
     storage_etcd_timeout_ms: Annotated[int, Field(ge=100, le=60_000)] = Field(
         5_000, description="how long a call to etcd may take, reconnects included"
     )
@@ -96,12 +98,29 @@ class StorageSettings(ServiceSettings):
                 reason="contradictory-settings",
                 field="storage_etcd_ca_file",
             )
+        if (self.storage_etcd_user is None) != (self.storage_etcd_password_file is None):
+            raise ConfigurationError(
+                "DAAS_STORAGE_ETCD_USER and DAAS_STORAGE_ETCD_PASSWORD_FILE go together",
+                reason="contradictory-settings",
+                field="storage_etcd_user",
+            )
         return self
 
     @property
     def etcd_endpoints(self) -> list[str]:
         """The endpoints, in the order given."""
         return _urls(self.storage_etcd_endpoints)
+
+    def etcd_credentials(self) -> Credentials | None:
+        """Who we are to etcd; None where it does not ask.
+
+        Raises:
+            ConfigurationError: `unreadable-file`.
+        """
+        if self.storage_etcd_user is None or self.storage_etcd_password_file is None:
+            return None
+        password = _read(self.storage_etcd_password_file).decode(errors="replace").strip()
+        return Credentials(self.storage_etcd_user, password)
 
     def walrus(self) -> WalrusClient | None:
         """The client; None where no aggregator is named.
