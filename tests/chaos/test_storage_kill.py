@@ -6,6 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +124,7 @@ async def test_after_kills_of_all_that_store_every_fact_is_there_once_and_no_sec
         )
         shares = sorted(rng.uniform(0.02, 0.9) for _ in VICTIMS)
         for victim, share in zip(rng.sample(VICTIMS, len(VICTIMS)), shares, strict=True):
-            await wait_for_pods(
-                client, NAMESPACE, lambda seen, share=share: _bound(seen) >= share * pods, timeout_s=SETTLE_S
-            )
+            await wait_for_pods(client, NAMESPACE, partial(_share_bound, share * pods), timeout_s=SETTLE_S)
             await kill_and_restart(stack, victim)
         await writing
         await wait_for_pods(client, NAMESPACE, lambda seen: _bound(seen) == pods, timeout_s=SETTLE_S)
@@ -172,6 +171,10 @@ async def test_after_kills_of_all_that_store_every_fact_is_there_once_and_no_sec
             assert not [name for name, count in patches.items() if count > 1], "in Walrus more than once"
             assert len([name for name in patches if name.startswith("evidence-")]) == newest
             await _assert_nothing_leaked(stack, etcd, keys, [decode_manifest(kv.value) for kv in manifests], store)
+
+
+def _share_bound(least: float, pods: list[PodView]) -> bool:
+    return _bound(pods) >= least
 
 
 def _bound(pods: list[PodView]) -> int:
