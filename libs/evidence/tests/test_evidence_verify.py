@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from daas.attestation import AWS_ROOT_SHA256
 from daas.common.decision import INTENT_PLACEMENT, header_bcs, intent_message, payload_digest
-from daas.common.errors import ConfigurationError, DecodeError, Unavailable
+from daas.common.errors import ConfigurationError, DecodeError, Refused, Unavailable
 from daas.common.fairness import FairnessClaim
 from daas.common.messages import Header, PlacementDecided, encode
 from daas.devstack.nsm import development_measurement
@@ -30,6 +30,7 @@ from daas.evidence import (
     encode_file,
 )
 from daas.evidence.checks import PodName
+from daas.evidence.explain import explain_pod, require
 from daas.evidence.trust import Trust
 from daas.evidence.verify import CHECK_NAMES, verify_file
 
@@ -428,3 +429,45 @@ def test_the_world_of_these_tests_knows_a_second_life_of_a_name() -> None:
     assert world.entry(a_pod("late", uid="second")) is not None
     assert isinstance(world.headers[2], Header)
     assert isinstance(world.bundles[2], EvidenceBundle)
+
+
+def test_why_a_pod_stands_where_it_stands_is_told_from_the_evidence() -> None:
+    explained = asyncio.run(
+        explain_pod(
+            WORLD.case(3),
+            PodName("default", "web-3-1"),
+            WORLD.trust,
+            source=None,
+            now_ms=WORLD.now_ms + 60_000,
+            offline=True,
+        )
+    )
+    found = require(explained)
+    assert (found.nodes, found.feasible) == (3, 3)
+    assert found.best[0].total == found.score
+    assert found.node in {scored.node for scored in found.best if scored.total == found.score}
+    assert all(scored.total == sum(scored.parts.values()) for scored in found.best)
+    assert found.turn is not None
+    assert (found.turn.namespace, found.turn.due) == ("default", 5)
+    assert 0 < found.turn.share_ppm < 1_000_000
+
+
+def test_what_keeps_a_pod_waiting_is_counted_by_filter() -> None:
+    case, pod = WORLD.case(3, start=1), PodName("default", "huge-3")
+    explained = asyncio.run(
+        explain_pod(case, pod, WORLD.trust, source=None, now_ms=WORLD.now_ms + 60_000, offline=True)
+    )
+    found = require(explained)
+    assert (found.node, found.feasible, found.best) == (None, 0, ())
+    assert found.refused == {"insufficient-cpu": 3}
+    assert found.reasons == ("insufficient-cpu",)
+
+
+def test_nothing_is_explained_from_evidence_that_does_not_hold() -> None:
+    case = replace(CASE, segments=CASE.segments[:1])
+    explained = asyncio.run(
+        explain_pod(case, PodName("default", "web-3-1"), WORLD.trust, source=None, now_ms=WORLD.now_ms, offline=True)
+    )
+    assert explained.explanation is None
+    with pytest.raises(Refused, match="replay"):
+        require(explained)

@@ -76,16 +76,17 @@ async def _before_arrival(
     """The newest stored state before the pod came, or the beginning of everything, and the entries since."""
     for sequence in reversed(await store.snapshots()):
         header = await store.header(sequence)
-        entries = await _entries(bus, header.log_sequence + 1, last)
+        entries = await entries_between(bus, header.log_sequence + 1, last)
         if any(brings(entry.data, pod) for entry in entries):
             return header, await store.snapshot(sequence), entries
-    entries = await _entries(bus, 1, last)
+    entries = await entries_between(bus, 1, last)
     if any(brings(entry.data, pod) for entry in entries):
         return None, None, entries
     raise NotFound(f"pod {pod} is not in the log under the newest receipt", reason="no-arrival")
 
 
-async def _entries(bus: Bus, first: int, last: int) -> list[RawEntry]:
+async def entries_between(bus: Bus, first: int, last: int) -> list[RawEntry]:
+    """Log entries as they are folded, both ends included."""
     entries: list[RawEntry] = []
     if first > last:
         return entries

@@ -26,7 +26,11 @@ SUBCOMMANDS = {
     "kubeconfig": Subcommand(
         "daas.cli.login:kubeconfig", "Writes a kubeconfig that logs in by Sui key; it holds no secret."
     ),
-    "verify": Subcommand("daas.cli.arrival:verify_app", "Check what the cluster decided, without trusting it."),
+    "explain": Subcommand("daas.cli.explain:explain_app", "Why the cluster decided as it did, from signed evidence."),
+    "allocation": Subcommand("daas.cli.allocation:allocation_app", "Where pending pods would best go, with a proof."),
+    "rebalance": Subcommand("daas.cli.rebalance:rebalance_app", "Moves that even the load out, with a proof."),
+    "policy": Subcommand("daas.cli.policy:policy_app", "Access policies and the decisions made by them."),
+    "verify": Subcommand("daas.cli.plans:verify_app", "Check what the cluster decided, without trusting it."),
     "evidence": Subcommand("daas.cli.arrival:evidence_app", "Take evidence away in a file, or bring it back."),
     "audit": Subcommand("daas.cli.audit:audit_app", "Search the archived audit log."),
     "trace": Subcommand("daas.cli.trace:trace_app", "One object's way through the services."),

@@ -28,7 +28,7 @@ _SIGNS = {
 def print_report(report: Report, output: Format) -> None:
     """One report."""
     if output is Format.JSON:
-        _print_json(_plain(report))
+        print_json(report_fields(report))
         return
     title = Text(report.subject, style="bold")
     if report.simulated is not None:
@@ -58,7 +58,7 @@ def _verdict(report: Report) -> Text:
 def print_summary(reports: Sequence[Report], output: Format) -> None:
     """Many reports: as JSON all of them, as text how many are good and which are not."""
     if output is Format.JSON:
-        _print_json({"ok": bool(reports) and all(r.ok for r in reports), "reports": [_plain(r) for r in reports]})
+        print_json({"ok": bool(reports) and all(r.ok for r in reports), "reports": [report_fields(r) for r in reports]})
         return
     if not reports:
         console.print(Text("there is no evidence of any batch", style="bold red"))
@@ -75,10 +75,11 @@ def print_summary(reports: Sequence[Report], output: Format) -> None:
         console.print(Text(f"✓ one unbroken chain: {checks} checks passed, the whole log replayed", style="bold green"))
 
 
-def _plain(report: Report) -> dict[str, object]:
+def report_fields(report: Report) -> dict[str, object]:
+    """A report as it stands in JSON."""
     return {**msgspec.to_builtins(report), "ok": report.ok, "failed": list(report.failed)}
 
 
-def _print_json(value: object) -> None:
+def print_json(value: object) -> None:
     """JSON as it is: no wrapping, no colours, so that programs can read it."""
     console.file.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")

@@ -11,6 +11,8 @@ Keys, below `/daas/v1/<cluster>/`; numbers have 20 digits so that they sort:
     attestations/<public key>/<stream sequence>      the fact with the attestation document
     registrations/<public key>/<stream sequence>     the fact of the registration
     revocations/<public key>/<stream sequence>       the fact of the revocation, or of the refused registration
+    access/<stream sequence>                         the fact of signed access decisions
+    plans/<allocation|rebalance>/<stream sequence>   the fact of a signed plan
     refusals/<batch>/<stream sequence>               the fact that a batch was not anchored
     receipts/<log sequence>                          the enclave's receipt for the log up to there
     audit/<ms of its last event>/<digest>            manifest of a batch of audit events, with a summary of them
@@ -126,6 +128,14 @@ class Keys:
     def refusals(self, sequence: int) -> str:
         """What all refusals of batches with a number start with."""
         return f"{self.root}refusals/{sequence:020d}/"
+
+    def access(self, stream_sequence: int) -> str:
+        """A fact of access decisions, by its place in the POLICY stream."""
+        return f"{self.root}access/{stream_sequence:020d}"
+
+    def plan(self, kind: str, stream_sequence: int) -> str:
+        """The fact of a plan, by its place in the PLAN stream."""
+        return f"{self.root}plans/{kind}/{stream_sequence:020d}"
 
     def receipt(self, log_sequence: int) -> str:
         """The receipt for the log up to an entry."""

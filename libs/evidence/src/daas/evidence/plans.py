@@ -69,8 +69,8 @@ def decode_plan(data: bytes) -> PlanFile:
 
 async def verify_plan(
     file: PlanFile, trust: Trust, *, source: AnchorSource | None, now_ms: int, offline: bool = False
-) -> Report:
-    """All checks on the batch before the plan, then those on the plan itself."""
+) -> tuple[Report, Moment | None]:
+    """All checks on the batch before the plan, then those on the plan itself; and the state it was made from."""
     planned = decode(file.planned, Planned)
     replaying: list[Replay] = []
 
@@ -104,7 +104,8 @@ async def verify_plan(
     )
     more = [await make_check(name, making) for name, making in zip(_PLAN_CHECKS, makings, strict=True)]
     subject = f"{planned.kind} plan at log entry {planned.basis.log_sequence}"
-    return msgspec.structs.replace(report, subject=subject, checks=(*report.checks, *more))
+    whole = msgspec.structs.replace(report, subject=subject, checks=(*report.checks, *more))
+    return whole, replaying[0].moment() if whole.ok else None
 
 
 def signature(planned: Planned, attested_key: str) -> Check:
@@ -153,7 +154,7 @@ def certificate(planned: Planned, moment: Moment) -> Check:
         DaasError: it doesn't, with the reason.
     """
     name = "plan certificate"
-    packed = _bytes(planned.certificate)
+    packed = certificate_bytes(planned)
     if planned.kind == ALLOCATION:
         found = Certificate.unpack(packed)
         _same_digest(planned, found.digest())
@@ -216,8 +217,13 @@ def _same_digest(planned: Planned, found: bytes) -> None:
         )
 
 
-def _bytes(text: str) -> bytes:
+def certificate_bytes(planned: Planned) -> bytes:
+    """The certificate as it travels.
+
+    Raises:
+        Refused: `certificate-digest`.
+    """
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(planned.certificate, validate=True)
     except (binascii.Error, ValueError):
         raise Refused("the certificate is not base64", reason="certificate-digest", field="certificate") from None

@@ -21,22 +21,30 @@ class Replay:
         trust: the chain, registry and policy that the decisions are made for.
         snapshot: state to start from; None: from nothing, at batch 1.
         anchored: header of the snapshot's batch, which the snapshot is held against.
+        scheduler: which kind; all of them decide alike.
 
     Raises:
         Refused: `replay-snapshot`: there is no such header, or the snapshot is of another batch.
         SnapshotError: the snapshot is malformed, or not the state that the header commits to.
     """
 
-    def __init__(self, trust: Trust, snapshot: Snapshot | None = None, anchored: Header | None = None) -> None:
+    def __init__(
+        self,
+        trust: Trust,
+        snapshot: Snapshot | None = None,
+        anchored: Header | None = None,
+        *,
+        scheduler: type[Scheduler] = Scheduler,
+    ) -> None:
         self.start = 0
         self.batches = 0
         self.entries = 0
         if snapshot is None:
-            self._scheduler = Scheduler(trust.genesis)
+            self.scheduler = scheduler(trust.genesis)
             return
         if anchored is None:
             raise Refused("there is no batch to hold the snapshot against", reason="replay-snapshot")
-        self._scheduler = Scheduler.restore(trust.genesis, snapshot.data, batch_of(anchored))
+        self.scheduler = scheduler.restore(trust.genesis, snapshot.data, batch_of(anchored))
         self.start = snapshot.sequence
         if self.sequence != snapshot.sequence:
             raise Refused(
@@ -47,7 +55,7 @@ class Replay:
     @property
     def sequence(self) -> int:
         """The last batch made."""
-        sequence: int = self._scheduler.head.sequence
+        sequence: int = self.scheduler.head.sequence
         return sequence
 
     def through(
@@ -76,7 +84,7 @@ class Replay:
                     f"the log asks for a decision at entry {made.batch.log_sequence}, before batch {sequence} was made",
                     reason="replay-differs",
                 )
-            applied = self._scheduler.apply(entry.sequence, entry.data)
+            applied = self.scheduler.apply(entry.sequence, entry.data)
             made = applied.decision
         self.entries += len(segment.log)
         self.batches += 1
@@ -112,13 +120,13 @@ class Replay:
             LogSequenceError: one is missing.
         """
         for entry in entries:
-            if self._scheduler.apply(entry.sequence, entry.data).decision is not None:
+            if self.scheduler.apply(entry.sequence, entry.data).decision is not None:
                 raise Refused(f"entry {entry.sequence} leads to another batch", reason="replay-order")
         self.entries += len(entries)
 
     def moment(self) -> Moment:
         """The state as it is now, for computations on it."""
-        return moment_of_snapshot(self._scheduler.genesis, self._scheduler.snapshot())
+        return moment_of_snapshot(self.scheduler.genesis, self.scheduler.snapshot())
 
     def result(self, sequence: int) -> Check:
         """The passed check, for a replay that went through `sequence`."""

@@ -7,8 +7,9 @@ import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from daas.common import subjects
+from daas.common.access import PolicyDecided
 from daas.common.bus import Event
-from daas.common.errors import Unavailable
+from daas.common.errors import InvalidInput, Unavailable
 from daas.common.messages import (
     AuditRecorded,
     ChainPolicyChanged,
@@ -24,6 +25,7 @@ from daas.common.messages import (
     PlacementRefused,
     StorageStored,
 )
+from daas.common.plans import ALLOCATION, REBALANCE, Planned
 from daas.common.secretscan import SecretFound
 from daas.common.service import ServiceApp
 from daas.common.subjects import Service
@@ -137,6 +139,9 @@ class Storage:
         many(subjects.PLACEMENT_RECEIVED, PlacementReceived)(self.received)
         many(subjects.PLACEMENT_BOUND, PlacementBound)(self.bound)
         many(subjects.PLACEMENT_BIND_FAILED, PlacementBindFailed)(self.bind_failed)
+        many(subjects.POLICY_DECIDED, PolicyDecided)(self.access_decided)
+        many(subjects.ALLOCATION_PLANNED, Planned)(self.planned)
+        many(subjects.REBALANCE_PLANNED, Planned)(self.planned)
         many(subjects.ENCLAVE_ATTESTED, EnclaveAttested)(self.attested)
         many(subjects.ENCLAVE_REGISTERED, EnclaveRegistered)(self.registered)
         many(subjects.ENCLAVE_REVOKED, EnclaveRevoked)(self.revoked)
@@ -226,7 +231,7 @@ class Storage:
 
     async def received(self, event: Event[PlacementReceived]) -> None:
         """Keeps a receipt for the log up to an entry; of several for one entry the first."""
-        await self._fact("receipt", self.archive.store.keys.receipt(event.body.log_sequence), event)
+        await self._fact("receipt", self._keys.receipt(event.body.log_sequence), event)
 
     async def bound(self, event: Event[PlacementBound]) -> None:
         """Keeps the fact that a pod was bound."""
@@ -238,6 +243,20 @@ class Storage:
         body = event.body
         key = self._keys.bind_failed(body.namespace, body.name, body.pod_uid, body.sequence)
         await self._fact("bind-failed", key, event)
+
+    async def access_decided(self, event: Event[PolicyDecided]) -> None:
+        """Keeps signed access decisions as they were published."""
+        await self._fact("access", self._keys.access(event.sequence), event)
+
+    async def planned(self, event: Event[Planned]) -> None:
+        """Keeps a signed plan.
+
+        Raises:
+            InvalidInput: `plan-kind`: the key would say what is not so.
+        """
+        if event.body.kind not in (ALLOCATION, REBALANCE):
+            raise InvalidInput(f"{event.body.kind!r} is no kind of plan", reason="plan-kind", field="kind")
+        await self._fact("plan", self._keys.plan(event.body.kind, event.sequence), event)
 
     async def attested(self, event: Event[EnclaveAttested]) -> None:
         """Keeps an attestation document by the key it vouches for."""
