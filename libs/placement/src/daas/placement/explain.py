@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from daas.placement.engine import Wish
 from daas.placement.fairness import SHARE_PLACES, FairnessCertificate, Order, dominant_share
 from daas.placement.policy import Genesis
 from daas.placement.reasons import names
@@ -90,9 +91,9 @@ class Witness(Scheduler):
                     )
         return applied
 
-    def _in_a_row(self, record: PodRecord) -> bool:
+    def _stretch(self, records: list[PodRecord], start: int) -> list[Wish]:
         """One by one, so that none is passed over; what is decided is the same."""
-        return not self.uid and super()._in_a_row(record)
+        return [] if self.uid else super()._stretch(records, start)
 
     def _choose(self, record: PodRecord) -> Choice:
         if record.uid == self.uid:
