@@ -15,6 +15,7 @@ BENCHMARKS = {
     "cluster": "pods/s from creation to bound through the API server, beside a bare client that only binds",
     "binder": "bindings/s of the gateway for anchored decisions, beside a bare client that only binds",
     "reflector": "seconds and memory to take 5,000 nodes and 10,000 pods, beside reading the lists",
+    "storage": "pods/s of evidence in batches of 512 through the storage service, beside raw etcd and the bare disk",
     "engine": "decisions/s of the engine alone by mix of pods, beside the floors it is held to",
 }
 #: The same, run by name only.
