@@ -10,11 +10,15 @@ from daas.kube.objects import (
     LeaseMeta,
     LeaseSpec,
     bind,
+    evict,
     get_lease,
     get_pod,
+    patch_claim_node,
+    patch_pod_nominated,
     patch_pod_scheduled,
     put_lease,
     record_event,
+    set_volume_aside,
 )
 from daas.kube.reflector import Backoff, Change, Deleted, ListFinished, ListStarted, Reflector, Upserted
 
@@ -41,10 +45,14 @@ __all__ = [
     "Reflector",
     "Upserted",
     "bind",
+    "evict",
     "get_lease",
     "get_pod",
     "load_configuration",
+    "patch_claim_node",
+    "patch_pod_nominated",
     "patch_pod_scheduled",
     "put_lease",
     "record_event",
+    "set_volume_aside",
 ]

@@ -119,6 +119,75 @@ async def bind(
     )
 
 
+async def evict(client: KubeClient, *, namespace: str, name: str, uid: str) -> None:
+    """Asks for a pod to be evicted (policy/v1), if it is still that pod.
+
+    Raises:
+        KubeUnavailable: also where a disruption budget forbids it now (429).
+        KubeConflict: another uid.
+        DaasError: KubeNotFound and the others of `daas.kube.errors`.
+    """
+    await client.request(
+        "POST",
+        f"{_pod_path(namespace, name)}/eviction",
+        body={
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": {"preconditions": {"uid": uid}},
+        },
+    )
+
+
+async def patch_pod_nominated(client: KubeClient, *, namespace: str, name: str, uid: str, node: str) -> None:
+    """Sets or clears (with an empty name) the node that a pod was promised.
+
+    Raises:
+        KubeConflict: another uid.
+        DaasError: the others of `daas.kube.errors`.
+    """
+    await client.request(
+        "PATCH",
+        f"{_pod_path(namespace, name)}/status",
+        content_type=MERGE_PATCH,
+        body={"metadata": {"uid": uid}, "status": {"nominatedNodeName": node or None}},
+    )
+
+
+async def patch_claim_node(client: KubeClient, *, namespace: str, name: str, uid: str, node: str) -> None:
+    """Says on a claim which node its volume is to be made for.
+
+    Raises:
+        KubeConflict: another uid.
+        DaasError: the others of `daas.kube.errors`.
+    """
+    path = f"/api/v1/namespaces/{quote(namespace, safe='')}/persistentvolumeclaims/{quote(name, safe='')}"
+    body = {"metadata": {"uid": uid, "annotations": {"volume.kubernetes.io/selected-node": node}}}
+    await client.request("PATCH", path, content_type=MERGE_PATCH, body=body)
+
+
+async def set_volume_aside(
+    client: KubeClient, *, volume: str, namespace: str, claim: str, claim_uid: str, resource_version: str
+) -> None:
+    """Gives a volume to a claim, if it still is what the caller saw.
+
+    Raises:
+        KubeConflict: the volume has moved on.
+        DaasError: the others of `daas.kube.errors`.
+    """
+    reference = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "namespace": namespace,
+        "name": claim,
+        "uid": claim_uid,
+    }
+    body = {"metadata": {"resourceVersion": resource_version}, "spec": {"claimRef": reference}}
+    await client.request(
+        "PATCH", f"/api/v1/persistentvolumes/{quote(volume, safe='')}", content_type=MERGE_PATCH, body=body
+    )
+
+
 async def patch_pod_scheduled(
     client: KubeClient,
     *,

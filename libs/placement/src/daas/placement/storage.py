@@ -1,8 +1,8 @@
 """Claims, volumes, storage classes, attach limits and disruption budgets: the fields that placement reads, as structs.
 
-Like `daas.placement.model`: camelCase on the wire, everything else ignored, encoding is the trimming. Versions are left
-out: whoever writes the log tells of an object only when one of these fields has changed. Sources of the shapes: the
-Kubernetes core/v1, storage.k8s.io/v1 and policy/v1 APIs.
+Like `daas.placement.model`: camelCase on the wire, everything else ignored, encoding is the trimming. Versions are read
+for watches, and left out of the log, which is told of an object only when one of the other fields has changed. Sources
+of the shapes: the Kubernetes core/v1, storage.k8s.io/v1 and policy/v1 APIs.
 """
 
 from typing import Annotated
@@ -43,6 +43,7 @@ class ClaimMeta(Model, frozen=True, kw_only=True):
     name: Name
     namespace: Name
     uid: Text = ""
+    resource_version: Text = ""
     annotations: ClaimAnnotations | None = None
     deletion_timestamp: Text | None = None
     owner_references: Annotated[tuple[OwnerUid, ...], msgspec.Meta(max_length=64)] | None = None
@@ -100,6 +101,7 @@ class ObjectName(Model, frozen=True, kw_only=True):
     """metadata of a cluster-wide object."""
 
     name: Name
+    resource_version: Text = ""
     labels: Labels | None = None
     deletion_timestamp: Text | None = None
 
@@ -198,6 +200,7 @@ class BudgetMeta(Model, frozen=True, kw_only=True):
 
     name: Name
     namespace: Name
+    resource_version: Text = ""
 
 
 class BudgetSpec(Model, frozen=True, kw_only=True):

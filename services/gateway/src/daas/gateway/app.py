@@ -15,9 +15,11 @@ from daas.gateway.binder import Binder, BinderMetrics
 from daas.gateway.binding import PodBinder
 from daas.gateway.cache import ClusterCache
 from daas.gateway.events import Reporter, ReporterMetrics
+from daas.gateway.evictions import EvictionMetrics, Evictor
 from daas.gateway.leadership import Leadership
 from daas.gateway.publicdata import PublicData
 from daas.gateway.settings import GatewaySettings
+from daas.gateway.volumes import VolumeBinder
 from daas.gateway.watcher import ClusterWatcher, WatchMetrics
 from daas.gateway.webhooks.wiring import build_webhooks
 from daas.kube import KubeClient, load_configuration
@@ -89,6 +91,16 @@ class Gateway:
             settings.lease_times,
             lambda role: app.status.update({"role": role}),
         )
+        surroundings = self.watcher.surroundings
+        assert surroundings is not None, "the watcher was told to follow them"
+        evictor = Evictor(
+            client,
+            self.cache,
+            self.appender.append,
+            _now_ms,
+            metrics=EvictionMetrics(app.metrics),
+            permit=self.leadership.permit,
+        )
         self.binder = Binder(
             bus=lambda: app.bus,
             pods=pods,
@@ -98,6 +110,8 @@ class Gateway:
             ready=self.watcher.wait_complete,
             metrics=BinderMetrics(app.metrics),
             permit=self.leadership.permit,
+            volumes=VolumeBinder(client, self.cache, surroundings, _now_ms),
+            evictor=evictor,
         )
         self.webhooks = build_webhooks(app, settings, _now_ms)
         self.public_data = PublicData(
@@ -154,6 +168,7 @@ class Gateway:
                 log.warning("newest log entry is unreadable", sequence=newest.sequence, error=error)
 
     async def _stop(self) -> None:
+        await self.binder.stop()
         if self.appender.waiting:
             self.leadership.permit()
             await self.appender.drain()

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from daas.common.bus import Event, StoredMessage
 from daas.common.decision import check_decided
-from daas.common.errors import Refused
+from daas.common.errors import DaasError, Refused
 from daas.common.messages import (
     DecidedLeaf,
     Message,
@@ -30,11 +30,15 @@ from daas.common.tracing import span
 from daas.gateway.binding import Attempt, Bound, Failed, PodBinder
 from daas.gateway.cache import ClusterCache
 from daas.gateway.events import Report, Reporter
+from daas.gateway.evictions import Evictor
+from daas.gateway.volumes import VolumeBinder
 from daas.placement.log import BindFailed
-from daas.placement.reasons import sentence
+from daas.placement.reasons import Reason, sentence
 
 #: Leaves whose outcome is remembered, for messages that come again while this process lives.
 SETTLED_MAX: Final = 65_536
+#: Pods whose volumes are waited for; more fail to bind for now and are decided again.
+WAITING_FOR_VOLUMES_MAX: Final = 512
 
 
 class FactBus(Protocol):
@@ -93,6 +97,8 @@ class Binder:
         reporter: told what people should see.
         ready: waits until the cache may be relied on.
         permit: asked right before each binding; raises Unavailable where another gateway may be binding by now.
+        volumes: makes the volumes of pods with claims ready first.
+        evictor: carries out plans of preemption.
     """
 
     def __init__(
@@ -106,8 +112,13 @@ class Binder:
         ready: Callable[[], Awaitable[None]],
         metrics: BinderMetrics,
         permit: Callable[[], None] = lambda: None,
+        volumes: VolumeBinder | None = None,
+        evictor: Evictor | None = None,
     ) -> None:
         self._bus = bus
+        self._volumes = volumes
+        self._evictor = evictor
+        self._waiting: dict[tuple[str, int], asyncio.Task[None]] = {}
         self._pods = pods
         self._cache = cache
         self._append = append
@@ -134,7 +145,18 @@ class Binder:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
+        if self._evictor is not None:
+            self._evictor.start(decided)
         self.last_sequence = max(self.last_sequence, anchored.sequence)
+
+    async def stop(self) -> None:
+        """Ends waits for volumes; what the engine assumed lapses, and is decided again."""
+        tasks = list(self._waiting.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._evictor is not None:
+            await self._evictor.stop()
 
     async def _decided(self, anchored: PlacementAnchored) -> tuple[PlacementDecided, int]:
         bus = self._bus()
@@ -160,7 +182,7 @@ class Binder:
         self, anchored: PlacementAnchored, decided: PlacementDecided, decided_ms: int, index: int
     ) -> None:
         key = (anchored.payload_digest, index)
-        if key in self._settled:
+        if key in self._settled or key in self._waiting:
             return
         leaf = decided.leaves[index]
         simulated = anchored.simulated or decided.simulated
@@ -169,6 +191,8 @@ class Binder:
             message = sentence(leaf.reasons, len(self._cache.nodes))
             # The engine decides this pod again only when something can help it: a report lost now is lost for good.
             await self._reporter.told(Report(leaf.pod_uid, leaf.namespace, leaf.name, None, message))
+            if self._evictor is not None and not leaf.reasons & Reason.PREEMPTION_PLANNED:
+                await self._evictor.forget(leaf.pod_uid, leaf.namespace, leaf.name)
         else:
             attempt = Attempt(
                 uid=leaf.pod_uid,
@@ -184,12 +208,56 @@ class Binder:
                 },
             )
             self._permit()
-            with span("bind", pod_uid=leaf.pod_uid, pod_namespace=leaf.namespace, pod_name=leaf.name, node=leaf.node):
-                outcome = await self._pods.bind(attempt)
-                if isinstance(outcome, Bound):
-                    await self._bound(anchored, index, leaf, outcome, decided_ms=decided_ms, simulated=simulated)
-                else:
-                    await self._failed(anchored, index, leaf, outcome, simulated=simulated)
+            if self._volumes is not None and self._volumes.concerns(leaf.pod_uid):
+                if len(self._waiting) < WAITING_FOR_VOLUMES_MAX:
+                    # The message is let go of: were this process to end, the placement lapses and is decided again.
+                    self._waiting[key] = asyncio.create_task(
+                        self._bind_later(self._volumes, anchored, leaf, attempt, index=index, decided_ms=decided_ms)
+                    )
+                    self._waiting[key].add_done_callback(lambda _: self._waiting.pop(key, None))
+                    return
+                busy = Failed("volume-not-bound", f"the volumes of {WAITING_FOR_VOLUMES_MAX} pods are waited for")
+                await self._failed(anchored, index, leaf, busy, simulated=simulated)
+            else:
+                await self._bind(anchored, leaf, attempt, index=index, decided_ms=decided_ms)
+        self._remember(key)
+
+    async def _bind_later(
+        self,
+        volumes: VolumeBinder,
+        anchored: PlacementAnchored,
+        leaf: DecidedLeaf,
+        attempt: Attempt,
+        *,
+        index: int,
+        decided_ms: int,
+    ) -> None:
+        """Binds a pod once its volumes are there."""
+        simulated = attempt.annotations["k3s-daas.io/simulated"] == "true"
+        try:
+            failed = await volumes.prepare(attempt)
+            if failed is not None:
+                await self._failed(anchored, index, leaf, failed, simulated=simulated)
+            else:
+                self._permit()
+                await self._bind(anchored, leaf, attempt, index=index, decided_ms=decided_ms)
+        except DaasError as error:
+            self._metrics.failed.labels(error.reason).inc()  # the engine lets the placement lapse
+        else:
+            self._remember((anchored.payload_digest, index))
+
+    async def _bind(
+        self, anchored: PlacementAnchored, leaf: DecidedLeaf, attempt: Attempt, *, index: int, decided_ms: int
+    ) -> None:
+        simulated = attempt.annotations["k3s-daas.io/simulated"] == "true"
+        with span("bind", pod_uid=leaf.pod_uid, pod_namespace=leaf.namespace, pod_name=leaf.name, node=attempt.node):
+            outcome = await self._pods.bind(attempt)
+            if isinstance(outcome, Bound):
+                await self._bound(anchored, index, leaf, outcome, decided_ms=decided_ms, simulated=simulated)
+            else:
+                await self._failed(anchored, index, leaf, outcome, simulated=simulated)
+
+    def _remember(self, key: tuple[str, int]) -> None:
         self._settled[key] = None
         if len(self._settled) > SETTLED_MAX:
             self._settled.popitem(last=False)

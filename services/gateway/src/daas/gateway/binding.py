@@ -46,7 +46,8 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The pod was not bound: `node-gone`, `node-unschedulable`, `pod-gone`, `capacity`, `expired`, `conflict`,
+    """The pod was not bound: `node-gone`, `node-unschedulable`, `pod-gone`, `capacity`, `volume`,
+    `volume-not-bound`, `expired`, `conflict`,
     `api-error`, and one sentence.
     """
 

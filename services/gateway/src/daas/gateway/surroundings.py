@@ -1,10 +1,12 @@
-"""Namespaces, services and controllers: what placement reads besides nodes and pods, watched and told in its terms.
+"""Namespaces, services, controllers, groups, storage, budgets: what placement reads besides nodes and pods, watched.
 
-Namespace labels decide what a namespace selector selects; services and controllers decide which pods are spread by
-default. Their events carry no version, so each object's newest state is kept here and told only when it changes.
+Namespace labels decide what a namespace selector selects, and a namespace's annotation whose stake it is weighed by;
+services and controllers decide which pods are spread by default; claims and volumes where pods can go. Their events
+carry no version, so each object's newest state is kept here and told only when it changes.
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -15,16 +17,49 @@ import msgspec
 from daas.common.errors import DaasError, DecodeError, Unavailable
 from daas.kube import Backoff, Deleted, KubeClient, KubeNotFound, ListFinished, ListStarted, Reflector, Upserted
 from daas.placement.log import (
+    BudgetDeleted,
+    BudgetUpserted,
     ControllerDeleted,
     ControllerUpserted,
+    CSINodeDeleted,
+    CSINodeUpserted,
     NamespaceDeleted,
     NamespaceUpserted,
+    PersistentVolumeClaimDeleted,
+    PersistentVolumeClaimUpserted,
+    PersistentVolumeDeleted,
+    PersistentVolumeUpserted,
+    PodGroupDeleted,
+    PodGroupUpserted,
     ServiceDeleted,
     ServiceUpserted,
+    StorageClassDeleted,
+    StorageClassUpserted,
+    TenantDeleted,
+    TenantUpserted,
 )
 from daas.placement.model import LabelSelector
+from daas.placement.storage import CSINode, PersistentVolume, PersistentVolumeClaim, PodDisruptionBudget, StorageClass
 
-Kind = Literal["Namespace", "Service", "ReplicaSet", "StatefulSet", "ReplicationController"]
+Kind = Literal[
+    "Namespace",
+    "Tenant",
+    "Service",
+    "ReplicaSet",
+    "StatefulSet",
+    "ReplicationController",
+    "PersistentVolumeClaim",
+    "PersistentVolume",
+    "StorageClass",
+    "CSINode",
+    "PodDisruptionBudget",
+    "PodGroup/x",
+    "PodGroup/v1alpha2",
+    "PodGroup/v1beta1",
+]
+#: On a namespace: the Sui address whose stake it is weighed by. Whoever may write namespaces may say so.
+ACCOUNT_ANNOTATION: Final = "k3s-daas.io/account"
+_ACCOUNT: Final = re.compile(r"0x[0-9a-f]{64}")
 #: Kind, namespace (empty for namespaces), name.
 Place = tuple[Kind, str, str]
 
@@ -33,13 +68,25 @@ class _Meta(msgspec.Struct, frozen=True):
     name: str
     namespace: str = ""
     labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
     resource_version: str = msgspec.field(default="", name="resourceVersion")
+
+
+class _Gang(msgspec.Struct, frozen=True):
+    min_count: int = msgspec.field(default=1, name="minCount")
+
+
+class _SchedulingPolicy(msgspec.Struct, frozen=True):
+    gang: _Gang | None = None
 
 
 class _Spec(msgspec.Struct, frozen=True):
     #: A LabelSelector of ReplicaSets and StatefulSets, a map of labels of Services and ReplicationControllers.
     selector: msgspec.Raw = msgspec.Raw(b"null")
     replicas: int | None = None
+    #: Of the groups of scheduler-plugins, and of those of Kubernetes.
+    min_member: int | None = msgspec.field(default=None, name="minMember")
+    scheduling_policy: _SchedulingPolicy | None = msgspec.field(default=None, name="schedulingPolicy")
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -59,6 +106,7 @@ class Followed:
 
     kind: Kind
     path: str
+    decodes: type[Any] = Seen
 
 
 SERVED_RETRY_S: Final = 0.5
@@ -68,16 +116,76 @@ FOLLOWED: Final = (
     Followed("ReplicaSet", "/apis/apps/v1/replicasets"),
     Followed("StatefulSet", "/apis/apps/v1/statefulsets"),
     Followed("ReplicationController", "/api/v1/replicationcontrollers"),
+    Followed("PersistentVolumeClaim", "/api/v1/persistentvolumeclaims", PersistentVolumeClaim),
+    Followed("PersistentVolume", "/api/v1/persistentvolumes", PersistentVolume),
+    Followed("StorageClass", "/apis/storage.k8s.io/v1/storageclasses", StorageClass),
+    Followed("CSINode", "/apis/storage.k8s.io/v1/csinodes", CSINode),
+    Followed("PodDisruptionBudget", "/apis/policy/v1/poddisruptionbudgets", PodDisruptionBudget),
+    Followed("PodGroup/x", "/apis/scheduling.x-k8s.io/v1alpha1/podgroups"),
+    Followed("PodGroup/v1alpha2", "/apis/scheduling.k8s.io/v1alpha2/podgroups"),
+    Followed("PodGroup/v1beta1", "/apis/scheduling.k8s.io/v1beta1/podgroups"),
 )
 
 
-def event_of(kind: Kind, seen: Seen) -> msgspec.Struct | None:
+def _versionless(found: Any) -> Any:
+    """A storage object as the log has it."""
+    return msgspec.structs.replace(found, metadata=msgspec.structs.replace(found.metadata, resource_version=""))
+
+
+def tenant_of(seen: Seen) -> TenantUpserted | None:
+    """Whose stake a namespace is weighed by; None where it names nobody.
+
+    Raises:
+        DecodeError: `account`.
+    """
+    account = (seen.metadata.annotations or {}).get(ACCOUNT_ANNOTATION, "")
+    if not account:
+        return None
+    if not _ACCOUNT.fullmatch(account):
+        raise DecodeError(
+            f"namespace {seen.metadata.name}: {account!r} is not a Sui address (0x and 64 small hex digits)",
+            reason="account",
+            field=ACCOUNT_ANNOTATION,
+        )
+    return TenantUpserted(namespace=seen.metadata.name, stake=0, account=account)
+
+
+def storage_event_of(found: Any) -> msgspec.Struct:
+    """The event that tells of a claim, volume, storage class, CSI node or budget."""
+    match _versionless(found):
+        case PersistentVolumeClaim() as claim:
+            return PersistentVolumeClaimUpserted(claim=claim)
+        case PersistentVolume() as volume:
+            return PersistentVolumeUpserted(volume=volume)
+        case StorageClass() as storage_class:
+            return StorageClassUpserted(storage_class=storage_class)
+        case CSINode() as csi_node:
+            return CSINodeUpserted(csi_node=csi_node)
+        case other:
+            return BudgetUpserted(budget=other)
+
+
+def group_of(seen: Seen) -> PodGroupUpserted:
+    """How many pods of a group are placed together; a group without a gang's policy places each by itself."""
+    policy, least = seen.spec.scheduling_policy, seen.spec.min_member
+    if least is None:
+        least = policy.gang.min_count if policy is not None and policy.gang is not None else 1
+    return PodGroupUpserted(namespace=seen.metadata.namespace, name=seen.metadata.name, min_count=max(least, 1))
+
+
+def event_of(kind: Kind, seen: Any) -> msgspec.Struct | None:
     """The event that tells of an object; None for one that placement has no use for.
 
     Raises:
-        DecodeError: `selector`.
+        DecodeError: `selector` or `account`.
     """
+    if not isinstance(seen, Seen):
+        return storage_event_of(seen)
     meta, raw = seen.metadata, seen.spec.selector
+    if kind.startswith("PodGroup"):
+        return group_of(seen)
+    if kind == "Tenant":
+        return tenant_of(seen)
     if kind == "Namespace":
         return NamespaceUpserted(name=meta.name, labels=meta.labels)
     try:
@@ -94,7 +202,21 @@ def event_of(kind: Kind, seen: Seen) -> msgspec.Struct | None:
         raise DecodeError(f"{where}: {error}", reason="selector", field="spec.selector") from None
     if seen.spec.replicas == 0:
         return None  # old ReplicaSets of a Deployment: they have no pods to spread
-    return ControllerUpserted(kind=kind, namespace=meta.namespace, name=meta.name, selector=selector)
+    return ControllerUpserted(kind=_controller(kind), namespace=meta.namespace, name=meta.name, selector=selector)
+
+
+_CLUSTER_WIDE: Final[dict[str, Callable[..., msgspec.Struct]]] = {
+    "PersistentVolume": PersistentVolumeDeleted,
+    "StorageClass": StorageClassDeleted,
+    "CSINode": CSINodeDeleted,
+}
+_NAMESPACED: Final[dict[str, Callable[..., msgspec.Struct]]] = {
+    "PersistentVolumeClaim": PersistentVolumeClaimDeleted,
+    "PodDisruptionBudget": BudgetDeleted,
+    "PodGroup/x": PodGroupDeleted,
+    "PodGroup/v1alpha2": PodGroupDeleted,
+    "PodGroup/v1beta1": PodGroupDeleted,
+}
 
 
 def deletion_of(place: Place) -> msgspec.Struct:
@@ -104,7 +226,19 @@ def deletion_of(place: Place) -> msgspec.Struct:
         return NamespaceDeleted(name=name)
     if kind == "Service":
         return ServiceDeleted(namespace=namespace, name=name)
-    return ControllerDeleted(kind=kind, namespace=namespace, name=name)
+    if kind == "Tenant":
+        return TenantDeleted(namespace=name)
+    if kind in _CLUSTER_WIDE:
+        return _CLUSTER_WIDE[kind](name=name)
+    if kind in _NAMESPACED:
+        return _NAMESPACED[kind](namespace=namespace, name=name)
+    return ControllerDeleted(kind=_controller(kind), namespace=namespace, name=name)
+
+
+def _controller(kind: Kind) -> Literal["ReplicaSet", "StatefulSet", "ReplicationController"]:
+    """A kind that is one of these three: all others were told apart before."""
+    assert kind in {"ReplicaSet", "StatefulSet", "ReplicationController"}, kind
+    return kind
 
 
 class Surroundings:
@@ -132,11 +266,12 @@ class Surroundings:
         self._listed = listed
         self._on_refused = on_refused
         self._known: dict[Place, msgspec.Struct] = {}
+        self._claim_news = asyncio.Event()
         self._reflectors = {
             one.kind: Reflector(
                 client,
                 one.path,
-                Seen,
+                one.decodes,
                 watch_timeout_s=watch_timeout_s,
                 backoff=backoff(),
                 on_refused=on_refused,
@@ -148,6 +283,18 @@ class Surroundings:
         """Everything known, for a full list."""
         yield from self._known.items()
 
+    def known(self, kind: Kind, namespace: str, name: str) -> Any:
+        """The event that last told of an object; None where there is none."""
+        return self._known.get((kind, namespace, name))
+
+    def all_of(self, kind: Kind) -> list[Any]:
+        """The events that tell of all objects of a kind, by name."""
+        return [event for place, event in sorted(self._known.items()) if place[0] == kind]
+
+    async def claim_change(self) -> None:
+        """Waits until something is told of any claim or volume."""
+        await self._claim_news.wait()
+
     def check(self) -> None:
         """Raises Unavailable where a resource is out of step."""
         for kind, reflector in self._reflectors.items():
@@ -156,6 +303,7 @@ class Surroundings:
 
     async def follow(self, one: Followed) -> None:
         """Follows one resource for ever. What an API server does not serve counts as listed, and as empty."""
+        kinds = {one.kind, "Tenant"} if one.kind == "Namespace" else {one.kind}
         if not await self._served(one):
             self._listed(one.kind)
             await asyncio.Event().wait()  # an API server that learns it later is another one: we restart with it
@@ -169,21 +317,24 @@ class Surroundings:
                         place = self._place(one.kind, seen)
                         if named is not None:
                             named.add(place)
-                        await self._upsert(place, seen)
+                        for kind in sorted(kinds):
+                            await self._upsert(self._place(kind, seen), seen)
                     case Deleted(seen):
-                        await self._drop(self._place(one.kind, seen))
+                        for kind in sorted(kinds):
+                            await self._drop(self._place(kind, seen))
                     case ListFinished():
-                        gone = [p for p in self._known if p[0] == one.kind and p not in (named or set())]
+                        kept = {(kind, *place[1:]) for kind in kinds for place in named or ()}
+                        gone = [p for p in self._known if p[0] in kinds and p not in kept]
                         for place in gone:
                             await self._drop(place)
                         named = None
                         self._listed(one.kind)
 
     @staticmethod
-    def _place(kind: Kind, seen: Seen) -> Place:
-        return kind, seen.metadata.namespace, seen.metadata.name
+    def _place(kind: Any, seen: Any) -> Place:
+        return kind, getattr(seen.metadata, "namespace", ""), seen.metadata.name
 
-    async def _upsert(self, place: Place, seen: Seen) -> None:
+    async def _upsert(self, place: Place, seen: Any) -> None:
         try:
             event = event_of(place[0], seen)
         except DecodeError as error:
@@ -193,11 +344,18 @@ class Surroundings:
             await self._drop(place)
         elif self._known.get(place) != event:
             self._known[place] = event
+            self._announce(place)
             await self._changed(place, event)
 
     async def _drop(self, place: Place) -> None:
         if self._known.pop(place, None) is not None:
+            self._announce(place)
             await self._changed(place, deletion_of(place))
+
+    def _announce(self, place: Place) -> None:
+        if place[0] in {"PersistentVolumeClaim", "PersistentVolume"}:
+            self._claim_news.set()
+            self._claim_news = asyncio.Event()
 
     async def _served(self, one: Followed) -> bool:
         """Whether the API server has this resource at all; asked until it says so."""

@@ -24,6 +24,14 @@ def rbac() -> list[Object]:
     rules = [
         {"apiGroups": [""], "resources": ["nodes", "pods", "namespaces", "services", "replicationcontrollers"],
          "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["persistentvolumeclaims", "persistentvolumes"],
+         "verbs": ["get", "list", "watch", "patch"]},
+        {"apiGroups": ["storage.k8s.io"], "resources": ["storageclasses", "csinodes"],
+         "verbs": ["get", "list", "watch"]},
+        {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": ["scheduling.k8s.io", "scheduling.x-k8s.io"], "resources": ["podgroups"],
+         "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["pods/eviction"], "verbs": ["create"]},
         # Of Secrets the gateway asks for metadata alone: whether a pod that is admitted mounts a sealed one.
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
         {"apiGroups": ["apps"], "resources": ["replicasets", "statefulsets"], "verbs": ["get", "list", "watch"]},
