@@ -272,6 +272,9 @@ class Stack:
             },
             "gateway": {
                 "DAAS_GATEWAY_KUBECONFIG": self.ready("apiserver", "kubeconfig"),
+                "DAAS_GATEWAY_LEDGER_URL": self.ready("ledger", "url"),
+                "DAAS_GATEWAY_PACKAGE": deployment.package,
+                "DAAS_GATEWAY_REGISTRY": deployment.registry,
                 **self.access.gateway_settings(),
             },
             SEAL_KEEPER: {

@@ -22,6 +22,7 @@ from daas.gateway.settings import GatewaySettings
 from daas.gateway.volumes import VolumeBinder
 from daas.gateway.watcher import ClusterWatcher, WatchMetrics
 from daas.gateway.webhooks.wiring import build_webhooks
+from daas.gateway.witness import LedgerWitness, Node
 from daas.kube import KubeClient, load_configuration
 from daas.placement.log import decode_entry
 
@@ -101,6 +102,7 @@ class Gateway:
             metrics=EvictionMetrics(app.metrics),
             permit=self.leadership.permit,
         )
+        self.witness = _witness(app, settings)
         self.binder = Binder(
             bus=lambda: app.bus,
             pods=pods,
@@ -109,6 +111,7 @@ class Gateway:
             reporter=self.reporter,
             ready=self.watcher.wait_complete,
             metrics=BinderMetrics(app.metrics),
+            witness=self.witness.check if self.witness is not None else None,
             permit=self.leadership.permit,
             volumes=VolumeBinder(client, self.cache, surroundings, _now_ms),
             evictor=evictor,
@@ -173,6 +176,8 @@ class Gateway:
             self.leadership.permit()
             await self.appender.drain()
         await self.leadership.release()
+        if self.witness is not None:
+            await self.witness.close()
         await self._client.close()
 
     async def _report_status(self) -> None:
@@ -193,6 +198,20 @@ class Gateway:
             "nodes_version": self.watcher.nodes.resource_version,
             "pods_version": self.watcher.pods.resource_version,
         }
+
+
+def _witness(app: ServiceApp, settings: GatewaySettings) -> LedgerWitness | None:
+    url, package, registry = settings.gateway_ledger_url, settings.gateway_package, settings.gateway_registry
+    if url is None or package is None or registry is None:
+        log.warning("anchors are not looked up on the ledger: the relay's word is taken")
+        return None
+
+    async def connect() -> Node:
+        from daas.ledger import Ledger  # noqa: PLC0415 - 35 MB that only a gateway with a ledger needs
+
+        return await Ledger.connect(url, package=package)
+
+    return LedgerWitness(connect, registry, app.metrics)
 
 
 def _refused(error: DecodeError) -> None:

@@ -96,6 +96,7 @@ class Binder:
         append: puts a bind_failed event into the log and waits until it stands there.
         reporter: told what people should see.
         ready: waits until the cache may be relied on.
+        witness: says whether the anchor stands on the ledger; raises where it does not, or where nobody can tell.
         permit: asked right before each binding; raises Unavailable where another gateway may be binding by now.
         volumes: makes the volumes of pods with claims ready first.
         evictor: carries out plans of preemption.
@@ -111,6 +112,7 @@ class Binder:
         reporter: Reporter,
         ready: Callable[[], Awaitable[None]],
         metrics: BinderMetrics,
+        witness: Callable[[PlacementAnchored], Awaitable[None]] | None = None,
         permit: Callable[[], None] = lambda: None,
         volumes: VolumeBinder | None = None,
         evictor: Evictor | None = None,
@@ -125,6 +127,7 @@ class Binder:
         self._reporter = reporter
         self._ready = ready
         self._metrics = metrics
+        self._witness = witness
         self._permit = permit
         metrics.limit.set_function(lambda: pods.concurrency.limit)
         self._settled: OrderedDict[tuple[str, int], None] = OrderedDict()
@@ -134,11 +137,14 @@ class Binder:
         """Settles every leaf of an anchored decision.
 
         Raises:
-            Refused, DecodeError: the decision is not the one that was anchored; nothing was bound.
+            Refused, DecodeError: the decision is not the one that was anchored, or the ledger does not hold it;
+                nothing was bound.
             NotFound, Unavailable: something could not be reached; settled leaves stay settled.
         """
         anchored = event.body
         decided, decided_ms = await self._decided(anchored)
+        if self._witness is not None:
+            await self._witness(anchored)
         await self._ready()
         jobs = (self._settle(anchored, decided, decided_ms, index) for index in range(len(decided.leaves)))
         outcomes = await asyncio.gather(*jobs, return_exceptions=True)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from daas.common.errors import ConfigurationError
 from daas.common.settings import ServiceSettings
@@ -13,6 +13,7 @@ from daas.gateway.webhooks.server import TlsFiles
 from daas.identity import Tiers
 from daas.kube import LeaseTimes
 
+ObjectId = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-f]{64}$")]
 #: schedulerName of the pods that are ours to place.
 SCHEDULER_NAME = "k3s-daas"
 
@@ -55,6 +56,14 @@ class GatewaySettings(ServiceSettings):
     gateway_watch_timeout_s: Annotated[int, Field(ge=1, le=3600)] = Field(
         120, description="after how many seconds (up to twice) a watch is ended and begun again"
     )
+
+    gateway_ledger_url: str | None = Field(
+        None,
+        description="Sui full nodes, separated by commas, on which each anchor is looked up before its pods are bound; "
+        "none: the relay's word is taken",
+    )
+    gateway_package: ObjectId | None = Field(None, description="address of the Move package daas, with the ledger")
+    gateway_registry: ObjectId | None = Field(None, description="the cluster's Registry object, with the ledger")
 
     gateway_lease: Annotated[str, Field(max_length=253)] = Field(
         "",
@@ -101,6 +110,13 @@ class GatewaySettings(ServiceSettings):
                 "the webhooks need certificate, key and client authorities",
                 reason="contradictory-settings",
                 field="gateway_webhook_certificate_file",
+            )
+        ledger = (self.gateway_ledger_url, self.gateway_package, self.gateway_registry)
+        if any(ledger) and not all(ledger):
+            raise ConfigurationError(
+                "looking anchors up takes the ledger's URL, the package and the registry",
+                reason="contradictory-settings",
+                field="gateway_ledger_url",
             )
         if self.gateway_lease and len([part for part in self.gateway_lease.split("/") if part]) != 2:
             raise ConfigurationError("expected NAMESPACE/NAME", reason="invalid-setting", field="gateway_lease")
