@@ -50,6 +50,10 @@ def test_the_demo_places_proves_verifies_refuses_a_broken_byte_and_stops(tmp_pat
     assert "verified: all" in done.stdout
     assert "refused by: evidence" in done.stdout
     assert "refused with exit code 1" in done.stdout
+    assert "is in 0 of the" in done.stdout
+    assert "edge-1, with 20 SUI at stake, reads the password" in done.stdout
+    assert "edge-2, with nothing at stake, is refused" in done.stdout
+    assert "less bonded stake than the policy asks for" in done.stderr
     assert "simulated" in done.stdout
     assert ("created with kubectl" if with_kubectl else "created with the kubernetes client") in done.stdout
     assert not processes_below(tmp_path)

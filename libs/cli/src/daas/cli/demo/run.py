@@ -1,4 +1,4 @@
-"""`daas demo`: starts everything, shows the life of 200 pods, verifies one, breaks a byte, stops."""
+"""`daas demo`: starts everything, shows the life of 200 pods, verifies one, breaks a byte, seals a Secret, stops."""
 
 import asyncio
 import contextlib
@@ -17,6 +17,7 @@ from rich.text import Text
 
 from daas.cli.demo.film import Film, percentile
 from daas.cli.demo.manifests import NAMESPACE, create, load_workloads, write_manifests
+from daas.cli.demo.sealed import second_act
 from daas.cli.terminal import console, short, simulated_mark
 from daas.common import subjects
 from daas.common.bus import Bus, BusSettings
@@ -49,7 +50,9 @@ async def run(stack: "Stack") -> int:
             await _create_and_watch(stack, film, follower)
             _summary(film)
             good = await _verify(stack)
-            _act("5", "everything stops")
+            _act("5", "a Secret is sealed; a node with stake opens it, one without is refused, with the reason")
+            good = await second_act(stack) and good
+            _act("6", "everything stops")
         finally:
             if follower is not None:
                 follower.cancel()
