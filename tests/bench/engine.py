@@ -15,24 +15,85 @@ import random
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from daas.common import merkle
-from daas.placement import Claim, Genesis, Policy, Scheduler, verify
+from daas.common import merkle, messages
+from daas.enclave.messages import decided as message_of
+from daas.placement import Claim, Decision, Genesis, Policy, Scheduler, verify
+from daas.placement import scheduler as module
 from daas.placement.engine import Engine, Wish
 from daas.placement.log import LogEntry, NodeUpserted, PodUpserted, encode_entry
 from daas.placement.model import Node, Pod
 from daas.placement.resources import demand
+from daas.placement.runs import LEAST_PODS
+from daas.placement.scheduler import Choice
 
 GENESIS = Genesis(chain=bytes(32), registry=bytes(32), policy=Policy())
 BATCH = 512
 #: Decisions a second: (any mix, groups), by nodes.
 FLOORS = {5_000: (9_000, 80_000), 15_000: (4_000, 60_000)}
 MEMORY_FLOOR_MB = 400
+
+
+#: In the order in which an entry goes through them.
+PARTS = ("read", "fold", "order", "choose", "settle", "state root", "leaves")
+
+
+INNER = (("read", "decode_entry"), ("fold", "fold"), ("leaves", "decisions_root"))
+
+
+@contextmanager
+def timed(scheduler: Scheduler) -> Iterator[dict[str, float]]:
+    """Times the parts of whatever the scheduler applies meanwhile, in seconds; the rest is in none of them."""
+    spent = dict.fromkeys(PARTS, 0.0)
+    clock = time.perf_counter
+
+    def wrap(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(*arguments: Any, **options: Any) -> Any:
+            started = clock()
+            try:
+                return function(*arguments, **options)
+            finally:
+                spent[part] += clock() - started
+
+        return measured
+
+    def choices(choose: Callable[..., Iterator[Choice]]) -> Callable[..., Iterator[Choice]]:
+        def measured(*arguments: Any) -> Iterator[Choice]:
+            made = choose(*arguments)
+            while True:
+                started = clock()
+                choice = next(made, None)
+                spent["choose"] += clock() - started
+                if choice is None:
+                    return
+                yield choice
+
+        return measured
+
+    patched: list[tuple[Any, str, Callable[..., Any]]] = [
+        *((module, name, wrap(part, getattr(module, name))) for part, name in INNER),
+        (scheduler._state.kinds, "read", wrap("read", scheduler._state.kinds.read)),
+        (scheduler._state, "root", wrap("state root", scheduler._state.root)),
+        (scheduler, "_order", wrap("order", scheduler._order)),
+        (scheduler, "_settle", wrap("settle", scheduler._settle)),
+        (scheduler, "_choose_each", choices(scheduler._choose_each)),
+    ]
+    before = [(where, name, getattr(where, name)) for where, name, _ in patched]
+    for where, name, function in patched:
+        setattr(where, name, function)
+    try:
+        yield spent
+    finally:
+        for where, name, function in before:
+            setattr(where, name, function)
 
 
 def node(rng: random.Random, index: int) -> Node:
@@ -99,6 +160,7 @@ class Cluster:
         self.entries: list[bytes] = []
         self.claims: list[Claim] = []
         self.made = 0
+        self.spent_s = 0.0
         self.now_ms = 1_000_000
         made = [node(self.rng, index) for index in range(nodes)]
         for start in range(0, nodes, BATCH):
@@ -111,7 +173,9 @@ class Cluster:
 
     def fold(self, entry: bytes) -> int:
         self.entries.append(entry)
+        started = time.process_time()
         decision = self.scheduler.apply(len(self.entries), entry).decision
+        self.spent_s += time.process_time() - started
         if decision is None:
             return 0
         self.claims.append(Claim(batch=decision.batch, leaves=decision.leaves, timestamp_ms=decision.timestamp_ms))
@@ -133,12 +197,21 @@ class Cluster:
         return PodUpserted(pod=msgspec.convert(document, Pod))
 
 
-def apply_rate(cluster: Cluster, order: list[dict[str, Any]]) -> float:
+def pending(cluster: Cluster, order: list[dict[str, Any]]) -> list[bytes]:
+    """Entries of full batches that bring these pods."""
     entries = []
     for start in range(0, len(order), BATCH):
         cluster.now_ms += 1
         events = tuple(cluster.pod(made) for made in order[start : start + BATCH])
         entries.append(encode_entry(LogEntry(timestamp_ms=cluster.now_ms, source="bench", events=events)))
+    return entries
+
+
+def apply_rate(cluster: Cluster, order: list[dict[str, Any]], warm: int = 0) -> float:
+    """The whole of `apply`; the first `warm` pods are not timed."""
+    for entry in pending(cluster, order[:warm]):
+        cluster.fold(entry)
+    entries = pending(cluster, order[warm:])
     started = time.process_time()
     decided = sum(cluster.fold(entry) for entry in entries)
     return decided / (time.process_time() - started)
@@ -163,8 +236,14 @@ def decide_rate(cluster: Cluster, order: list[dict[str, Any]], warm: int) -> flo
     started = time.process_time()
     for start in range(warm, len(queue), BATCH):
         engine.begin(start)
-        for wish in queue[start : start + BATCH]:
-            engine.choose(wish)
+        for _, alike in groupby(queue[start : start + BATCH], key=id):
+            run = list(alike)
+            wish = run[0]
+            if len(run) >= LEAST_PODS and not wish.coupling.key and engine.can_run(wish):
+                engine.choose_many(run)
+            else:
+                for one in run:
+                    engine.choose(one)
     return (len(queue) - warm) / (time.process_time() - started)
 
 
@@ -195,6 +274,18 @@ def line(name: str, rate: float, floor: float) -> None:
     print(f"{name:44} {rate:12,.0f} /s   floor {floor:9,.0f}   x{rate / floor:.2f}")
 
 
+def breakdown(cluster: Cluster, name: str, order: list[dict[str, Any]]) -> None:
+    """Prints what each part of `apply` takes of a pod's time, in microseconds of this processor."""
+    entries = pending(cluster, order)
+    started, clock = time.process_time(), time.perf_counter()
+    with timed(cluster.scheduler) as spent:
+        decided = sum(cluster.fold(entry) for entry in entries)
+    used, clock = time.process_time() - started, time.perf_counter() - clock
+    parts = {part: spent[part] / clock * used / decided * 1e6 for part in PARTS}
+    parts["rest"] = used / decided * 1e6 - sum(parts.values())
+    print(f"   {name}, µs/pod: " + ", ".join(f"{part} {value:.1f}" for part, value in parts.items()))
+
+
 def measure(nodes: int, count: int, results: dict[str, float]) -> None:
     mixed_floor, grouped_floor = FLOORS[nodes]
     cluster = Cluster(nodes)
@@ -203,32 +294,59 @@ def measure(nodes: int, count: int, results: dict[str, float]) -> None:
         rate = decide_rate(cluster, order, len(order) // 4)
         results[f"{nodes} decide {name}"] = rate
         line(f"{nodes} nodes, decide: {name}", rate, floor)
-        rate = apply_rate(cluster, order)
+        warm = 0 if grouped else len(order) // 4
+        rate = apply_rate(cluster, order, warm)
         results[f"{nodes} apply {name}"] = rate
-        line(f"{nodes} nodes, apply:  {name}", rate, mixed_floor)
+        line(f"{nodes} nodes, apply:  {name}", rate, floor)
+    leaves = sum(len(claim.leaves) for claim in cluster.claims)
+    deciding = leaves / cluster.spent_s
     started = time.process_time()
     verdict = verify(GENESIS, None, list(enumerate(cluster.entries, 1)), cluster.claims)
     assert verdict.equal, verdict.difference
-    leaves = sum(len(claim.leaves) for claim in cluster.claims)
     rate = leaves / (time.process_time() - started)
     results[f"{nodes} replay"] = rate
-    line(f"{nodes} nodes, replay of all of it", rate, mixed_floor)
+    line(f"{nodes} nodes, replay of all of it, beside deciding it", rate, deciding)
+    for name, (order, _) in orders(cluster.rng, count // 2).items():
+        breakdown(cluster, name, order)
+
+
+class Key:
+    """What `daas.enclave.messages` signs with, without a security module."""
+
+    def __init__(self) -> None:
+        self._key = Ed25519PrivateKey.generate()
+        self.public_key = self._key.public_key().public_bytes_raw().hex()
+
+    def sign(self, message: bytes) -> bytes:
+        return self._key.sign(message)
 
 
 def encode_share(results: dict[str, float]) -> None:
-    """The share of hashing and encoding leaves and header in a full batch's time."""
-    cluster = Cluster(5_000)
+    """The share of hashing and encoding leaves and header, signing and writing the message, in a full batch's time."""
+    cluster, key, rounds = Cluster(5_000), Key(), 8
     made = [template(cluster.rng, f"share-{index % 40}") for index in range(40)]
-    cluster.tell([cluster.pod(made[index % 40]) for index in range(BATCH)])
+    batches = [[cluster.pod(made[index % 40]) for index in range(BATCH)] for _ in range(rounds + 1)]
+    cluster.tell(batches.pop())
     started = time.process_time()
-    cluster.tell([cluster.pod(made[index % 40]) for index in range(BATCH)])
+    for events in batches:
+        cluster.tell(events)
     whole = time.process_time() - started
-    claim = cluster.claims[-1]
+    decisions = [
+        Decision(batch=claim.batch, leaves=claim.leaves, timestamp_ms=claim.timestamp_ms)
+        for claim in cluster.claims[-rounds:]
+    ]
     started = time.process_time()
-    merkle.root([leaf.to_bcs() for leaf in claim.leaves])
-    claim.batch.digest()
-    results["encode share"] = (time.process_time() - started) / whole
-    print(f"{'leaves and header of a full batch':44} {results['encode share']:12.1%}   limit  5.0%")
+    for decision in decisions:
+        merkle.root([leaf.to_bcs() for leaf in decision.leaves])
+        decision.batch.digest()
+    hashed = time.process_time() - started
+    started = time.process_time()
+    for decision in decisions:
+        messages.encode(message_of(decision, None, key, simulated=True))  # type: ignore[arg-type] # signs like an identity
+    signed = time.process_time() - started
+    results["encode share"] = (hashed + signed) / (whole + signed)
+    what = f"hash {hashed / rounds * 1e3:.1f} ms, sign and encode {signed / rounds * 1e3:.1f} ms of a full batch"
+    print(f"{what:44} {results['encode share']:12.1%}   limit  5.0%")
 
 
 def memory(nodes: int, bound: int, results: dict[str, float]) -> None:

@@ -88,7 +88,7 @@ class Keys:
         if view.static_at == end:
             return
         everything = view.static_at < 0 or end - view.static_at > table.slots // 4
-        slots = np.arange(table.slots) if everything else np.array(table.static_log[view.static_at :], np.intp)
+        slots = table.every if everything else np.array(table.static_log[view.static_at :], np.intp)
         view.static_at = end
         pod_class = view.pod_class
         codes, counts = taint_codes(table, pod_class)
@@ -147,7 +147,7 @@ class Keys:
 
     def _refresh_many(self, view: View, slots: Slots | None) -> None:
         table = self._table
-        columns = np.ascontiguousarray((table.room if slots is None else table.room.take(slots, 0)).T)
+        columns = table.wide() if slots is None else np.ascontiguousarray(table.room.take(slots, 0).T)
         feasible = view.open & (columns[PODS_LEFT] >= 1) if slots is None else view.open.take(slots)
         if slots is not None:
             feasible &= columns[PODS_LEFT] >= 1

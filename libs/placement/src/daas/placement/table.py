@@ -188,6 +188,9 @@ class NodeTable:
         self.room: Ints = _empty_room(slots)
         self.extra: Ints = np.zeros((0, slots), np.int64)
         self._plain: bool | None = None
+        self._wide: Ints | None = None
+        self._wide_at = 0
+        self._every: Slots | None = None
         self.taint_set: npt.NDArray[np.int32] = np.zeros(slots, np.int32)
         self.taint_sets: list[tuple[bool, tuple[Taint, ...]]] = []
         self._taint_ids: dict[tuple[bool, tuple[Taint, ...]], int] = {}
@@ -338,6 +341,7 @@ class NodeTable:
         self._spare = list(range(old + more - 1, old - 1, -1))
         self.valid = np.concatenate((self.valid, np.zeros(more, np.bool_)))
         self.room = np.concatenate((self.room, _empty_room(more)))
+        self._wide = None
         self.extra = np.concatenate((self.extra, np.zeros((len(self.extra), more), np.int64)), axis=1)
         self.taint_set = np.concatenate((self.taint_set, np.zeros(more, np.int32)))
         for column in self.labels.values():
@@ -365,11 +369,29 @@ class NodeTable:
         return column
 
     @property
+    def every(self) -> Slots:
+        """All slots."""
+        if self._every is None or len(self._every) != self.slots:
+            self._every = np.arange(self.slots)
+        return self._every
+
+    @property
     def plain(self) -> bool:
         """Whether every node has some CPU and some memory."""
         if self._plain is None:
             self._plain = bool(self.room[:, : BUILT_IN - 1].all())
         return self._plain
+
+    def wide(self) -> Ints:
+        """`room` with a row for each of its columns, not to be written to."""
+        log = self.dynamic_log
+        if self._wide is None:
+            self._wide = np.ascontiguousarray(self.room.T)
+        elif self._wide_at != log.end:
+            slots = log.since(self._wide_at)
+            self._wide[:, slots] = self.room[slots].T
+        self._wide_at = log.end
+        return self._wide
 
     def free(self, row: int) -> Ints:
         """What is free of a resource, by its index."""
@@ -400,4 +422,5 @@ class NodeTable:
         if len(self.static_log) + self.dynamic_log.end > limit:
             self.static_log.clear()
             self.dynamic_log.clear()
+            self._wide = None
             self.generation += 1
