@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,13 @@ DECLARED = re.compile(r"\b(Counter|Gauge|Histogram)\(\s*\"(daas_[a-z_]+)\"")
 
 
 @pytest.mark.parametrize(
-    "script", ["infra/nats/render.py", "infra/docker/requirements.py", "infra/grafana/dashboards.py"]
+    "script",
+    [
+        "infra/nats/render.py",
+        "infra/docker/requirements.py",
+        "infra/grafana/dashboards.py",
+        "infra/prometheus/metrics.py",
+    ],
 )
 def test_generated_files_are_current(script: str) -> None:
     checked = subprocess.run([sys.executable, ROOT / script, "--check"], capture_output=True, text=True, env=os.environ)
@@ -48,6 +55,15 @@ def test_every_runbook_link_of_an_alert_leads_to_a_heading() -> None:
     links = re.findall(r"runbook: docs/production\.md#(\S+)", (ROOT / "infra/prometheus/alerts.yml").read_text())
     assert len(links) > 5
     assert set(links) <= headings
+
+
+def test_prometheus_accepts_the_alert_rules() -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool on this machine")
+    rules = ROOT / "infra/prometheus/alerts.yml"
+    checked = subprocess.run([promtool, "check", "rules", rules], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 @pytest.mark.connected

@@ -11,11 +11,12 @@ import aiohttp
 import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from support.enclave_world import CHAIN, NONCE, REGISTRY, World, a_node, a_pod, world
+from support.enclave_world import CHAIN, CLUSTER, NONCE, REGISTRY, World, a_node, a_pod, world
 
 from daas.attestation import POLICY_REGISTER, AttestationPolicy, Measurement, policy_register, verify
 from daas.common import merkle, subjects
 from daas.common.decision import INTENT_PLACEMENT, check_decided, header_bcs, intent_message
+from daas.common.errors import Unavailable
 from daas.common.messages import (
     DeadLetter,
     EnclaveAttested,
@@ -126,6 +127,24 @@ async def test_an_anchor_that_contradicts_the_log_stops_the_enclave(world: World
     await world.anchor(msgspec.structs.replace(decided, payload_digest="55" * 32), at)
     assert await process.wait() == 1
     assert "fork" in process.log_tail()
+
+
+async def test_a_log_that_does_not_lead_to_what_is_anchored_stops_the_enclave(world: World) -> None:
+    await world.log(NodeUpserted(node=a_node("n1")), PodUpserted(pod=a_pod("p1")), entry_id="e1")
+    await world.challenge(sequence=2, payload_digest="66" * 32)
+    process = Process(
+        "enclave",
+        ["python", "-m", "daas.enclave"],
+        log_path=world.directory / "enclave.log",
+        env={
+            "DAAS_NATS_URL": world.nats.url,
+            "DAAS_CLUSTER": CLUSTER,
+            "DAAS_ENCLAVE_NSM": world.nsm.ready["socket"],
+        },
+    )
+    with pytest.raises(Unavailable):
+        await process.start()
+    assert "log-lost" in process.log_tail()
 
 
 async def status(process: Process) -> dict[str, Any]:

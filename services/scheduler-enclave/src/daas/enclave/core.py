@@ -58,6 +58,7 @@ class Core:
         self._simulated = False
         self._log_sequence = 0
         self._quiet_until = 0
+        self._anchored_at_start = 0
         self._receipts = Receipts(
             bus, signing, genesis, every_entries=settings.enclave_receipt_entries, every_ms=settings.enclave_receipt_ms
         )
@@ -118,8 +119,26 @@ class Core:
         self._log_sequence = restored_head.log_sequence
         if restored_head.sequence == head and restored_head.digest.hex() != digest:
             raise Fork(f"the snapshot at {head} is not what the ledger anchored", reason="fork", field="snapshot")
+        self._anchored_at_start = head
+        self._require_whole_log()
         log.info("starting", anchored=head, snapshot=restored_head.sequence, log_sequence=restored_head.log_sequence)
         return follow_from
+
+    def _require_whole_log(self) -> None:
+        """What was anchored before the start must follow from what was in the log before the start.
+
+        Raises:
+            Fork: `log-lost`: the log has been wiped, cut or put back to an older state.
+        """
+        sequence = self._scheduler.position[0]
+        if self.caught_up and sequence < self._anchored_at_start:
+            raise Fork(
+                f"the log up to entry {self._log_sequence} leads to decision {sequence}, the ledger holds "
+                f"{self._anchored_at_start}: part of the log is lost. Restore stream LOG, or begin a new registry "
+                "(docs/recovery.md)",
+                reason="log-lost",
+                field="log_sequence",
+            )
 
     @property
     def caught_up(self) -> bool:
@@ -140,6 +159,8 @@ class Core:
         applied = self._scheduler.apply(entry.sequence, data)
         self._log_sequence = entry.sequence
         self._receipts.folded(self._scheduler.position)
+        if entry.sequence == self._quiet_until:
+            self._require_whole_log()
         await self._report(entry, applied, refusal)
         if applied.decision is None:
             return
