@@ -16,8 +16,8 @@ KINDS = {"Counter": "counter", "Gauge": "gauge", "Histogram": "histogram"}
 UNITS = {"_timestamp_seconds": "Unix time, s", "_seconds": "s", "_bytes": "bytes", "_mist": "MIST", "_ms": "ms"}
 HEAD = """# Metrics
 
-Written by `infra/prometheus/metrics.py` from the code. Each service shows its own on `/metrics`, beside `process_*` of the
-Prometheus client. `subject` is a row of the catalogue without the cluster, `reason` that of an error.
+Written by `infra/prometheus/metrics.py` from the code. Each service shows its own on `/metrics`, beside `process_*` of
+the Prometheus client. `subject` is a row of the catalogue without the cluster, `reason` that of an error.
 
 | metric | kind | unit | labels | what it says | in |
 |---|---|---|---|---|---|
