@@ -37,7 +37,7 @@ class Known:
 class Sealer:
     """Seals under the policy `default`, of which it knows the public parameters."""
 
-    async def seal(self, policy_name: str, manifest: dict[str, Any]) -> dict[str, Any]:
+    async def seal(self, manifest: dict[str, Any], *, policy_name: str) -> dict[str, Any]:
         if policy_name != "default":
             raise NotFound(f"no Seal policy is called {policy_name}", reason="no-policy")
         chosen = parameters()

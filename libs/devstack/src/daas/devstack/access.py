@@ -4,12 +4,15 @@ The files are those of an installation for K3s; of its flags those for audit and
 development stack has no one to read the one and no keeper for the other.
 """
 
+import asyncio
 import socket
 from pathlib import Path
 from typing import Final
 
 import yaml
 
+from daas.kube import KubeClient, KubeConflict
+from daas.kube.client import MERGE_PATCH
 from daas.kube.install import Installation, install
 
 _FLAGS: Final = ("authentication-token-webhook-", "authorization-config")
@@ -47,6 +50,21 @@ class AccessFiles:
             "DAAS_GATEWAY_WEBHOOK_KEY_FILE": str(pki / "gateway.key"),
             "DAAS_GATEWAY_WEBHOOK_CLIENT_CA_FILE": str(pki / "ca.crt"),
         }
+
+    async def admit(self, client: KubeClient) -> None:
+        """Puts the admission webhooks and policies on the API server, in place of those of an earlier start."""
+        path = self._directory / "manifests" / "daas-admission.yaml"
+        for manifest in yaml.safe_load_all(await asyncio.to_thread(path.read_text)):
+            kind = str(manifest["kind"])
+            plural = f"{kind.lower()[:-1]}ies" if kind.endswith("y") else f"{kind.lower()}s"
+            where = f"/apis/{manifest['apiVersion']}/{plural}"
+            try:
+                await client.request("POST", where, body=manifest)
+            except KubeConflict:
+                # A merge needs no resource version; lists are replaced as a whole.
+                body = {"metadata": {}} | {name: value for name, value in manifest.items() if name != "metadata"}
+                name = manifest["metadata"]["name"]
+                await client.request("PATCH", f"{where}/{name}", body=body, content_type=MERGE_PATCH)
 
 
 def _free_port() -> int:

@@ -21,9 +21,12 @@ from daas.devstack.deployment import Deployment, deploy, operator_key
 from daas.devstack.etcd import EtcdServer
 from daas.devstack.nats import NatsServer
 from daas.devstack.process import Process
+from daas.kube import KubeClient
 
 #: Modules of the services, by the name they go by on screen.
 SEAL_KEEPER = "sealkeeper"
+#: Nothing is pulled here: no kubelet runs the pods of a development stack.
+UNSEAL_IMAGE = "k3s-daas/cli:dev"
 SERVICES = ("relay", "enclave", "storage", "gateway", SEAL_KEEPER)
 #: Seal key servers in one process, to save memory: two of the three open what is sealed.
 KEY_SERVERS = 3
@@ -102,6 +105,8 @@ class Stack:
         )
         await asyncio.gather(self._declare_bus(), self._deploy())
         await asyncio.gather(self._sealing(), *(self.start_service(n) for n in self.service_names if n != SEAL_KEEPER))
+        async with await KubeClient.connect(Path(self.ready("apiserver", "kubeconfig"))) as client:
+            await self.access.admit(client)
         self.write_context()
 
     async def _sealing(self) -> None:
@@ -275,6 +280,8 @@ class Stack:
                 "DAAS_GATEWAY_LEDGER_URL": self.ready("ledger", "url"),
                 "DAAS_GATEWAY_PACKAGE": deployment.package,
                 "DAAS_GATEWAY_REGISTRY": deployment.registry,
+                "DAAS_GATEWAY_KEEPER_TRUST_FILE": str(self._write_keeper_trust()),
+                "DAAS_GATEWAY_UNSEAL_IMAGE": UNSEAL_IMAGE,
                 **self.access.gateway_settings(),
             },
             SEAL_KEEPER: {
@@ -291,6 +298,18 @@ class Stack:
             nsm = name.replace("enclave", "nsm")
             return common | {"DAAS_ENCLAVE_NSM": self.ready(nsm, "socket")} | self._environment
         return common | own[name] | self._environment
+
+    def _write_keeper_trust(self) -> Path:
+        """What an administrator would pin of the keeper: here the registers and the root of the software NSM."""
+        deployment, path = self._deployed(), self.state_dir / "keeper-trust.json"
+        trust = {
+            "measurements": [self.ready("nsm", "pcrs")],
+            "chain": deployment.chain,
+            "registry": deployment.registry,
+            "development_root_sha256": self.ready("nsm", "root_sha256"),
+        }
+        path.write_text(json.dumps(trust, indent=2) + "\n", encoding="utf-8")
+        return path
 
     async def start_service(self, name: str) -> None:
         """Starts a service, or starts it again after it was killed; returns when it is ready.

@@ -7,15 +7,16 @@ sealed = await keeper.seal(manifest, policy_name="default")
 import base64
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
 from daas.attestation import UNCHECKED, AttestationPolicy, Measurement, verify
 from daas.common import merkle
 from daas.common.bus import Bus
-from daas.common.errors import Refused, Unavailable
+from daas.common.errors import DecodeError, Refused, Unavailable
 from daas.common.facts import fact_of
+from daas.common.messages import Digest, ObjectId
 from daas.common.secret_facts import KeeperAttested
 from daas.common.subjects import SECRET_KEEPER_ATTESTED, SECRET_OPEN, SECRET_SEAL, Subject
 from daas.seal import SessionKey, parse_address
@@ -40,6 +41,19 @@ def keeper_user_data(chain: bytes, registry: str) -> bytes:
     return merkle.digest(chain + parse_address(registry) + _PURPOSE)
 
 
+class _Registers(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pcr0: str = msgspec.field(name="0")
+    pcr1: str = msgspec.field(name="1")
+    pcr2: str = msgspec.field(name="2")
+
+
+class _TrustFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    measurements: Annotated[tuple[_Registers, ...], msgspec.Meta(min_length=1, max_length=8)]
+    chain: Digest
+    registry: ObjectId
+    development_root_sha256: Digest | None = None
+
+
 class KeeperTrust(msgspec.Struct, frozen=True, kw_only=True):
     """What must hold of a keeper's attestation.
 
@@ -53,6 +67,28 @@ class KeeperTrust(msgspec.Struct, frozen=True, kw_only=True):
     chain: bytes
     registry: str
     development_root_sha256: bytes | None = None
+
+    @classmethod
+    def decode(cls, data: bytes) -> "KeeperTrust":
+        """Reads the file in which an administrator pins it, JSON with bytes in hex:
+
+            {"measurements": [{"0": "...", "1": "...", "2": "..."}], "chain": "...", "registry": "0x...",
+             "development_root_sha256": "..."}
+
+        Raises:
+            DecodeError: `keeper-trust`. ConfigurationError: a measurement that admits any image.
+        """
+        try:
+            read = msgspec.json.decode(data, type=_TrustFile)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise DecodeError(f"this does not say what a keeper must attest: {error}", reason="keeper-trust") from None
+        root = read.development_root_sha256
+        return cls(
+            measurements=tuple(Measurement.from_hex(one.pcr0, one.pcr1, one.pcr2) for one in read.measurements),
+            chain=bytes.fromhex(read.chain),
+            registry=read.registry,
+            development_root_sha256=None if root is None else bytes.fromhex(root),
+        )
 
     def check(self, attested: KeeperAttested, now_ms: int) -> bytes:
         """The keeper's public key, 32 bytes.

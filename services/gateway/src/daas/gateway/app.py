@@ -116,7 +116,7 @@ class Gateway:
             volumes=VolumeBinder(client, self.cache, surroundings, _now_ms),
             evictor=evictor,
         )
-        self.webhooks = build_webhooks(app, settings, _now_ms)
+        self.webhooks = build_webhooks(app, settings, client, _now_ms)
         self.public_data = PublicData(
             client, self._tell_metadata, app.metrics, watch_timeout_s=settings.gateway_watch_timeout_s
         )

@@ -90,6 +90,16 @@ class GatewaySettings(ServiceSettings):
     gateway_webhook_client_ca_file: Path | None = Field(
         None, description="PEM authorities of the API servers that may ask"
     )
+    gateway_keeper_trust_file: Path | None = Field(
+        None,
+        description="JSON: what the seal-keeper must attest; none: labelled Secrets must come sealed",
+    )
+    gateway_unseal_image: str = Field(
+        "", description="image of the init container that opens sealed Secrets for pods; empty: pods are not changed"
+    )
+    gateway_unseal_node_directory: str = Field(
+        "/etc/rancher/k3s-daas", description="directory of a node with its context.json and node.keystore"
+    )
     gateway_audience: Annotated[str, Field(min_length=1, max_length=512)] = Field(
         "https://kubernetes.default.svc.cluster.local",
         description="audience of login tokens where the API server names none",

@@ -77,7 +77,7 @@ def _refused(text: str, code: int = FORBIDDEN) -> Outcome:
 class SecretSealer(Protocol):
     """Whoever seals Secrets for the API server."""
 
-    async def seal(self, policy_name: str, manifest: Object) -> Object:
+    async def seal(self, manifest: Object, *, policy_name: str) -> Object:
         """The sealed manifest.
 
         Raises:
@@ -170,7 +170,7 @@ class AdmissionReviewer:
         if request.get("dryRun"):
             check_data(type_of(manifest), data_of(manifest))
             return Outcome(warnings=(f"the Secret will be sealed under policy {policy}",), kind="dry-run")
-        sealed = await self._sealer.seal(str(policy), manifest)
+        sealed = await self._sealer.seal(manifest, policy_name=str(policy))
         steps = [
             {"op": "add", "path": "/data", "value": sealed["data"]},
             {"op": "add", "path": "/metadata/annotations", "value": sealed["metadata"]["annotations"]},

@@ -14,16 +14,27 @@ from daas.gateway.webhooks.admission import AdmissionReviewer
 from daas.gateway.webhooks.audit import AuditSink
 from daas.gateway.webhooks.authentication import TokenReviewer
 from daas.gateway.webhooks.authorization import AccessReviewer
+from daas.gateway.webhooks.keeper import KeeperSealer, read_trust
 from daas.gateway.webhooks.policy import BusPolicyEngine
+from daas.gateway.webhooks.sealed import ApiServerSecrets
 from daas.gateway.webhooks.server import Route, TlsFiles, WebhookServer
 from daas.gateway.webhooks.stake import StakeBook
+from daas.gateway.webhooks.unseal import UnsealContainer
 from daas.identity import Tiers
+from daas.kube import KubeClient
 
 
 class Webhooks:
     """Serves from the moment the bus is connected: a standby answers too, since answers need no leader."""
 
-    def __init__(self, app: ServiceApp, settings: GatewaySettings, tls: TlsFiles, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        app: ServiceApp,
+        settings: GatewaySettings,
+        client: KubeClient,
+        tls: TlsFiles,
+        clock_ms: Callable[[], int],
+    ) -> None:
         self._app = app
         self._settings = settings
         self.stakes = StakeBook(settings.state_dir, app.metrics)
@@ -42,7 +53,15 @@ class Webhooks:
             clock_s=time.monotonic,
             registry=app.metrics,
         )
-        admission = AdmissionReviewer(settings.cluster, settings.gateway_scheduler_name, app.metrics)
+        trust, image = settings.gateway_keeper_trust_file, settings.gateway_unseal_image
+        admission = AdmissionReviewer(
+            settings.cluster,
+            settings.gateway_scheduler_name,
+            app.metrics,
+            sealer=None if trust is None else KeeperSealer(lambda: app.bus, read_trust(trust)),
+            known=ApiServerSecrets(client),
+            unseal=UnsealContainer(image, settings.gateway_unseal_node_directory) if image else None,
+        )
         audit = AuditSink(self._publish, app.metrics)
         self.server = WebhookServer(
             {
@@ -92,7 +111,13 @@ class Webhooks:
         self.stakes.check()
 
 
-def build_webhooks(app: ServiceApp, settings: GatewaySettings, clock_ms: Callable[[], int]) -> Webhooks | None:
-    """The webhooks, None where the settings name no certificate."""
+def build_webhooks(
+    app: ServiceApp, settings: GatewaySettings, client: KubeClient, clock_ms: Callable[[], int]
+) -> Webhooks | None:
+    """The webhooks, None where the settings name no certificate.
+
+    Raises:
+        ConfigurationError, DecodeError: what is pinned of the keeper can't be read.
+    """
     tls = settings.webhook_tls
-    return Webhooks(app, settings, tls, clock_ms) if tls is not None else None
+    return Webhooks(app, settings, client, tls, clock_ms) if tls is not None else None
