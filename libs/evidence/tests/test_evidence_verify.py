@@ -31,6 +31,7 @@ from daas.evidence import (
 )
 from daas.evidence.checks import PodName
 from daas.evidence.explain import explain_pod, require
+from daas.evidence.recorded import record_of
 from daas.evidence.trust import Trust
 from daas.evidence.verify import CHECK_NAMES, verify_file
 
@@ -112,6 +113,40 @@ def test_without_a_ledger_its_checks_are_not_made_and_count_as_failed() -> None:
     assert not report.ok
     assert report.failed == ("registration", "anchor")
     assert {c.compared for c in report.checks if c.name in report.failed} == {"not checked: no ledger given"}
+
+
+def recorded(sequence: int = 3) -> Case:
+    """A case with what the ledger says about it."""
+    case = WORLD.case(sequence)
+    return replace(case, record=asyncio.run(record_of(case, WORLD.ledger, WORLD.trust.policy)))
+
+
+def test_a_files_record_of_the_ledger_is_told_and_never_counts_as_the_ledger() -> None:
+    offline = verified(recorded(), source=None, offline=True)
+    assert offline.ok, offline
+    told = {check.name: check for check in offline.checks}
+    for name in ("registration", "anchor"):
+        assert told[name].outcome is Outcome.UNCHECKED
+        assert "as the file records it, transaction" in told[name].compared
+    assert not verified(recorded(), source=None).ok
+    assert verified(recorded()).ok
+
+
+def test_a_record_that_contradicts_the_file_fails_offline_too() -> None:
+    case = recorded()
+    assert case.record is not None
+    *others, anchoring = case.record.transactions
+    event = replace(anchoring.anchored[0], state_root="11" * 32)
+    changes = (
+        ("anchor", replace(case.record, transactions=(*others, replace(anchoring, anchored=(event,))))),
+        ("anchor", replace(case.record, transactions=tuple(others))),
+        ("registration", replace(case.record, transactions=(anchoring,))),
+        ("anchor", replace(case.record, chain="22" * 32)),
+        ("evidence", replace(case.record, policy=case.record.policy | {"weight_node_affinity": 7})),
+    )
+    for name, record in changes:
+        report = verified(replace(case, record=record), source=None, offline=True)
+        assert name in {check.name for check in report.checks if check.outcome is Outcome.FAILED}, (name, report)
 
 
 def test_whoever_asks_for_offline_gets_all_other_checks() -> None:

@@ -10,19 +10,21 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from daas.attestation import Measurement
 from daas.cli.anchors import LedgerAnchors, NoAnchors
 from daas.cli.context import Context, load_context
 from daas.cli.report import Format, print_report, print_summary
-from daas.cli.terminal import console
+from daas.cli.terminal import console, errors
 from daas.common.errors import ConfigurationError, DaasError, InvalidInput
 from daas.etcd import EtcdClient
-from daas.evidence import AnchorSource, EvidenceStore, Keys, Report, decode_file, encode_file
+from daas.evidence import AnchorSource, Case, EvidenceStore, Keys, Report, decode_file, encode_file
 from daas.evidence import verify as verification
 from daas.evidence.bundle import MAX_FILE_BYTES
 from daas.evidence.checks import PodName
+from daas.evidence.recorded import record_of
 from daas.evidence.trust import Trust
 from daas.evidence.writer import EtcdWriter
 from daas.ledger import Ledger
@@ -292,7 +294,20 @@ async def collect_evidence(context: Context, what: str) -> tuple[int, bytes]:
             if not (slash and namespace and name) or "/" in name:
                 raise InvalidInput(f"{what!r} is neither NAMESPACE/NAME nor a number", reason="usage", field="what")
             sequence = (await store.newest_decision(namespace, name)).sequence
-        return sequence, encode_file(await store.case(sequence))
+        case = await store.case(sequence)
+    return sequence, encode_file(await with_record(context, case))
+
+
+async def with_record(context: Context, case: Case) -> Case:
+    """The case with what the ledger says about it, where a ledger answers."""
+    async with anchor_source(context, offline=False) as source:
+        if source is None:
+            return case
+        try:
+            return msgspec.structs.replace(case, record=await record_of(case, source, context.policy))
+        except DaasError as error:
+            errors.print(f"the file has no record of the ledger: {error.message}", highlight=False)
+            return case
 
 
 def _existing(file: Path) -> Path:

@@ -23,6 +23,7 @@ from daas.common.messages import (
     PlacementDecided,
     decode,
 )
+from daas.evidence.anchors import LedgerTransaction
 
 VERSION: Final = 1
 FILE_FORMAT: Final = "k3s-daas.io/evidence"
@@ -96,6 +97,23 @@ class Segment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     log: Annotated[tuple[RawEntry, ...], msgspec.Meta(max_length=MAX_ENTRIES)]
 
 
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the ledger said to whoever made the file, and the scheduling rules of the cluster.
+
+    Both are claims. The rules are held to the digest that was signed; what the ledger said is held to everything else
+    in the file, and counts as checked only when a ledger says it again.
+
+    Attributes:
+        chain: genesis digest of the chain that was asked.
+        policy: fields of the scheduling policy.
+        transactions: those of the registration and of the anchor.
+    """
+
+    chain: Digest
+    policy: dict[str, Any]
+    transactions: Annotated[tuple[LedgerTransaction, ...], msgspec.Meta(max_length=4)]
+
+
 class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a file holds: the bundle in question, and what a replay goes through before it.
 
@@ -105,12 +123,14 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         snapshot: the scheduler's state after that batch; None at batch 1, or where no replay is possible (and the
             replay check will say so).
         segments: the batches between, in order.
+        record: what the ledger said when the file was made; None where it was not asked.
     """
 
     start: Header | None
     snapshot: Snapshot | None
     segments: Annotated[tuple[Segment, ...], msgspec.Meta(max_length=MAX_BUNDLES)]
     bundle: EvidenceBundle
+    record: Record | None = None
 
 
 def segment_of(bundle: EvidenceBundle) -> Segment:
