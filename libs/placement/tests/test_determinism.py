@@ -17,7 +17,7 @@ from placement_simulator import Simulator, digest_of_run
 from placement_world import GENESIS, World, make_node, make_pod
 
 from daas.placement import Scheduler
-from daas.placement.errors import EventError
+from daas.placement.errors import EventError, QuantityError
 from daas.placement.kinds import PodKinds, PodVersion
 from daas.placement.log import PodUpserted
 from daas.placement.scheduler import Choice
@@ -134,11 +134,11 @@ EVENTS = (
 def _outcome(kinds: PodKinds, raw: bytes) -> tuple[object, ...]:
     try:
         seen = kinds.read(raw)
-    except EventError as error:
-        return error.reason, error.message
-    if not isinstance(seen, PodVersion):
-        return (seen,)
-    kind = kinds.of(seen)
+        if not isinstance(seen, PodVersion):
+            return (seen,)
+        kind = kinds.of(seen)
+    except (EventError, QuantityError) as error:
+        return error.reason, error.message, error.field
     parts = (seen.name, seen.namespace, seen.uid, seen.version, seen.node, seen.encoded)
     own = kind.encode(seen.name, seen.uid, seen.own, seen.node)
     return (*parts, own, kind.demand, kind.priority, kind.placed, kind.ours, kind.gang, kind.nominated)
