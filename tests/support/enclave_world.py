@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -176,6 +177,13 @@ class World:
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(tmp_path) as made:
+        yield made
+
+
+@asynccontextmanager
+async def open_world(tmp_path: Path) -> AsyncIterator[World]:
+    """A bus, an NSM, and a challenge that no enclave has answered yet."""
     arguments = ("--socket", tmp_path / "nsm", "--state", tmp_path, "--clock-offset-file", tmp_path / "offset")
     nsm = Process(
         "nsm",
