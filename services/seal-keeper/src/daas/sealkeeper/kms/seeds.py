@@ -20,6 +20,8 @@ from daas.sealkeeper.kms.metrics import KmsMetrics
 
 #: First and longest pause between attempts; the longest bounds how late a plugin comes back after an outage.
 BACKOFF_S: Final = (0.25, 10.0)
+#: Of a keyring with many generations; the newest is first in line, and a slow one delays few others.
+OPENINGS_AT_ONCE: Final = 8
 #: How often the keyring's file is looked at.
 POLL_S: Final = 2.0
 
@@ -75,6 +77,7 @@ class SeedStore:
         #: Set once there is a seed to encrypt with.
         self.usable = asyncio.Event()
         self._news = asyncio.Event()
+        self._turns = asyncio.Semaphore(OPENINGS_AT_ONCE)
         self._metrics.listed.set(len(self._keyring.generations))
 
     @property
@@ -152,9 +155,8 @@ class SeedStore:
         while True:
             self._news.clear()
             missing = [one for one in reversed(self._keyring.generations) if not self.is_open(one)]
-            for generation in missing:
-                if await self._open(generation):
-                    delay = first
+            if any(await asyncio.gather(*(self._in_turn(one) for one in missing))):
+                delay = first
             if all(self.is_open(one) for one in self._keyring.generations):
                 await self._news.wait()
                 delay = first
@@ -166,6 +168,10 @@ class SeedStore:
                 await asyncio.wait_for(self._news.wait(), pause)
             except TimeoutError:
                 continue
+
+    async def _in_turn(self, generation: Generation) -> bool:
+        async with self._turns:
+            return await self._open(generation)
 
     async def _open(self, generation: Generation) -> bool:
         try:
