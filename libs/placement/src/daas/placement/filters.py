@@ -152,6 +152,21 @@ def _unknown_spread(constraints: tuple[TopologySpreadConstraint, ...]) -> Reason
     return found
 
 
+def _needs_declared_feature(pod: Pod) -> bool:
+    """Whether only nodes that declare a feature (status.declaredFeatures) can run the pod as it asks.
+
+    As kube-scheduler's NodeDeclaredFeatures infers it: restarting all containers, and user namespaces on the host's
+    network. Other features that it knows bear on resizes of running pods only.
+    """
+    spec = pod.spec
+    rules = (
+        rule.action
+        for container in (*spec.containers, *(spec.init_containers or ()))
+        for rule in container.restart_policy_rules or ()
+    )
+    return "RestartAllContainers" in rules or (spec.host_network and spec.host_users is False)
+
+
 def unsupported(pod: Pod) -> Reason:
     """What the pod asks for that would be ignored if it were placed: bits of UNSUPPORTED, none where it is clear."""
     spec = pod.spec
@@ -166,6 +181,8 @@ def unsupported(pod: Pod) -> Reason:
             found |= Reason.DISK_VOLUME_UNSUPPORTED
         if volume.iscsi or volume.rbd:
             found |= Reason.DISK_VOLUME_UNSUPPORTED
+    if _needs_declared_feature(pod):
+        found |= Reason.NODE_FEATURE_UNSUPPORTED
     if spec.resource_claims:
         found |= Reason.RESOURCE_CLAIM_UNSUPPORTED
     if spec.workload_ref or (spec.scheduling_group is not None and not spec.scheduling_group.pod_group_name):

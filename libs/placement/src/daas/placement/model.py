@@ -98,6 +98,12 @@ class ContainerPort(Model, frozen=True, kw_only=True):
     host_ip: Text = msgspec.field(name="hostIP", default="")
 
 
+class RestartRule(Model, frozen=True, kw_only=True):
+    """restartPolicyRules[] of a container: only what is done."""
+
+    action: Text = ""
+
+
 class Container(Model, frozen=True, kw_only=True):
     """A container or init container; restartPolicy Always makes an init container a sidecar."""
 
@@ -106,6 +112,7 @@ class Container(Model, frozen=True, kw_only=True):
     resources: Requirements = Requirements()
     ports: Annotated[tuple[ContainerPort, ...], msgspec.Meta(max_length=1024)] | None = None
     restart_policy: Text | None = None
+    restart_policy_rules: Annotated[tuple[RestartRule, ...], msgspec.Meta(max_length=64)] | None = None
 
 
 class Toleration(Model, frozen=True, kw_only=True):
@@ -275,6 +282,7 @@ class PodSpec(Model, frozen=True, kw_only=True):
     volumes: Annotated[tuple[Volume, ...], msgspec.Meta(max_length=1024)] | None = None
     resource_claims: Annotated[tuple[Anything, ...], msgspec.Meta(max_length=64)] | None = None
     host_network: bool = False
+    host_users: bool | None = None
     scheduling_group: SchedulingGroup | None = None
     workload_ref: Anything | None = None
 

@@ -38,6 +38,7 @@ class Reason(IntFlag):
     AFFINITY_OPERATOR_UNSUPPORTED = 1 << 24
     DISK_VOLUME_UNSUPPORTED = 1 << 25
     SELECTOR_OPERATOR_UNSUPPORTED = 1 << 26
+    NODE_FEATURE_UNSUPPORTED = 1 << 27
 
     PREFERENCE_NOT_SCORED = 1 << 48
     GANG_INCOMPLETE = 1 << 49
@@ -89,6 +90,7 @@ _PHRASES = {
     Reason.AFFINITY_OPERATOR_UNSUPPORTED: "an unknown node affinity operator or field",
     Reason.DISK_VOLUME_UNSUPPORTED: "in-tree disk volumes",
     Reason.SELECTOR_OPERATOR_UNSUPPORTED: "an unknown label selector operator",
+    Reason.NODE_FEATURE_UNSUPPORTED: "a feature that nodes declare",
 }
 
 
