@@ -24,7 +24,9 @@ from daas.common.messages import (
     MetadataChanged,
     StorageStored,
     decode,
+    encode,
 )
+from daas.common.secret_facts import SecretDenied, SecretOpened, SecretSealed
 from daas.common.subjects import Service, Stream
 from daas.devstack.etcd import EtcdServer
 from daas.devstack.nats import NatsServer
@@ -369,6 +371,28 @@ async def test_secrets_are_refused_on_the_bus_and_their_bytes_are_nowhere(stage:
     kept = json.dumps([kv.value.decode(errors="replace") async for kv in stage.etcd.prefix(stage.store.keys.root)])
     assert "swordfish" not in kept
     assert "c3dvcmRmaXNo" not in kept
+
+
+async def test_what_happened_to_a_sealed_secret_is_kept_once(stage: Stage) -> None:
+    await stage.storage.start()
+    named: dict[str, Any] = {"namespace": "default", "name": "db", "simulated": True}
+    policy = "0x" + "22" * 32
+    sealed = SecretSealed(**named, policy_name="p", policy=policy, generation=1, scope="secret", values=2)
+    opened = SecretOpened(**named, policy=policy, generation=1, requester="0x" + "33" * 32)
+    denied = SecretDenied(**named, action="open", policy="p", requester="?", reason="stake", message="too little")
+    async with Bus(Service.SEAL_KEEPER, BusSettings(cluster=CLUSTER, nats_url=stage.nats.url)) as keeper:
+        for subject, fact in (
+            (subjects.SECRET_SEALED, sealed),
+            (subjects.SECRET_OPENED, opened),
+            (subjects.SECRET_DENIED, denied),
+        ):
+            await keeper.publish(subject, fact, message_id=stage.fact_id())
+
+    async def kept() -> bool:
+        found = {kv.key.split("/")[5]: kv.value async for kv in stage.etcd.prefix(f"{stage.store.keys.root}secrets/")}
+        return found == {"sealed": encode(sealed), "opened": encode(opened), "denied": encode(denied)}
+
+    await until(kept, "three facts")
 
 
 async def test_of_a_policys_changes_the_newest_stays(stage: Stage) -> None:

@@ -15,6 +15,7 @@ Keys, below `/daas/v1/<cluster>/`; numbers have 20 digits so that they sort:
     plans/<allocation|rebalance>/<stream sequence>   the fact of a signed plan
     refusals/<batch>/<stream sequence>               the fact that a batch was not anchored
     receipts/<log sequence>                          the enclave's receipt for the log up to there
+    secrets/<fact>/<stream sequence>                 that a Secret was sealed, opened or denied; never what is in it
     audit/<ms of its last event>/<digest>            manifest of a batch of audit events, with a summary of them
     latest                                           number of the newest stored batch
     metadata/<kind>/<namespace or ->/<name>          a public object as it is now, or that it is gone (see `metadata`)
@@ -96,6 +97,10 @@ class Keys:
     def revocations(self, public_key: str) -> str:
         """What all revocations of a key start with."""
         return f"{self.root}revocations/{public_key}/"
+
+    def secret_fact(self, fact: str, sequence: int) -> str:
+        """What happened to a sealed Secret; `fact` is `sealed`, `opened` or `denied`."""
+        return f"{self.root}secrets/{fact}/{sequence:020d}"
 
     def audits(self) -> str:
         """What all manifests of audit events start with."""

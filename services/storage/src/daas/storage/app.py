@@ -26,6 +26,7 @@ from daas.common.messages import (
     StorageStored,
 )
 from daas.common.plans import ALLOCATION, REBALANCE, Planned
+from daas.common.secret_facts import SecretDenied, SecretOpened, SecretSealed
 from daas.common.secretscan import SecretFound
 from daas.common.service import ServiceApp
 from daas.common.subjects import Service
@@ -147,6 +148,9 @@ class Storage:
         many(subjects.ENCLAVE_REVOKED, EnclaveRevoked)(self.revoked)
         many(subjects.METADATA_CHANGED, MetadataChanged)(self.metadata_changed)
         many(subjects.AUDIT_RECORDED, AuditRecorded)(self.audited)
+        many(subjects.SECRET_SEALED, SecretSealed)(partial(self.secret_fact, "sealed"))
+        many(subjects.SECRET_OPENED, SecretOpened)(partial(self.secret_fact, "opened"))
+        many(subjects.SECRET_DENIED, SecretDenied)(partial(self.secret_fact, "denied"))
         many(subjects.CHAIN_POLICY_CHANGED, ChainPolicyChanged)(self.policy_changed)
 
     def _uploads(self) -> Uploads | None:
@@ -219,6 +223,10 @@ class Storage:
             self._secrets.labels(error.finding.rule).inc()
             raise
         self._metadata_facts.labels(outcome).inc()
+
+    async def secret_fact(self, fact: str, event: Event[M]) -> None:
+        """Keeps what happened to a sealed Secret; what is in it is not in the fact."""
+        await self._fact(f"secret-{fact}", self._keys.secret_fact(fact, event.sequence), event)
 
     async def policy_changed(self, event: Event[ChainPolicyChanged]) -> None:
         """Keeps the newest change of a policy."""
