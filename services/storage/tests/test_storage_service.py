@@ -21,6 +21,7 @@ from daas.common.messages import (
     PlacementAnchored,
     PlacementBindFailed,
     PlacementBound,
+    PlacementReceived,
     PlacementRefused,
     StorageStored,
     decode,
@@ -272,6 +273,10 @@ async def test_what_happened_to_pods_and_keys_is_kept_as_it_was_said(cluster: Cl
         (subjects.PLACEMENT_BIND_FAILED, cluster.gateway, "bind-failed", PlacementBindFailed(
             **pod, sequence=1, index=0, reason="node-gone", message="no node n", simulated=True,
         )),
+        (subjects.PLACEMENT_RECEIVED, cluster.enclave, "receipts", PlacementReceived(
+            chain=digest, registry="0x" + key, log_sequence=7, log_root=digest, sequence=1, head=digest, timestamp_ms=1,
+            public_key=key, signature=key * 2, simulated=True,
+        )),
         (subjects.PLACEMENT_REFUSED, cluster.relay, "refusals", PlacementRefused(
             sequence=1, payload_digest=digest, public_key=key, decided_sequence=1, reason="forged", message="no",
             simulated=True,
@@ -286,7 +291,7 @@ async def test_what_happened_to_pods_and_keys_is_kept_as_it_was_said(cluster: Cl
             await bus.publish(subject, fact, message_id=cluster.fact_id())
 
     async def kept() -> bool:
-        return len([kv async for kv in cluster.etcd.prefix(cluster.store.keys.root)]) == 6
+        return len([kv async for kv in cluster.etcd.prefix(cluster.store.keys.root)]) == 7
 
     await until(kept, "facts in etcd")
     for _, _, folder, fact in facts:

@@ -222,6 +222,14 @@ def durable_name(service: Service, subject: Subject) -> str:
     return f"{service.value}-{subject.name}".replace(".", "-").replace("_", "-")
 
 
+def max_deliver(service: Service) -> int:
+    """After how many failed deliveries a message of a service's durables is dead.
+
+    Storage waits for etcd and Walrus, or for the fact before, as long as an outage may last: at 10 s a try 28 hours.
+    """
+    return 10_000 if service is Service.STORAGE else 20
+
+
 def advisory_durable(service: Service) -> str:
     """The durable under which a service reads the advisories about its own durables."""
     return f"{service.value}-advisories"

@@ -46,8 +46,7 @@ from daas.storage.snapshots import Snapshots
 
 log = structlog.get_logger(__name__)
 
-#: A fact waits for etcd, or for the fact before it, as long as an outage may last: at 10 s a try, some 28 hours.
-_MAX_DELIVER: Final = 10_000
+_MAX_DELIVER: Final = subjects.max_deliver(Service.STORAGE)
 #: Facts of one kind that are written at the same time.
 _IN_FLIGHT: Final = 64
 #: Of an upload, what is left for the form around the files.

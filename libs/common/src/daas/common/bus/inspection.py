@@ -18,6 +18,7 @@ from daas.common.subjects import (
     advisory_durable,
     bucket_name,
     durable_name,
+    max_deliver,
     stream_name,
 )
 
@@ -118,7 +119,8 @@ def _durables(cluster: str, stream: Stream) -> Iterable[tuple[str, api.ConsumerC
     for subject in CATALOGUE:
         for service in sorted(subject.consumers):
             if subject.stream is stream:
-                yield durable_name(service, subject), durable_config(cluster, service, subject, DurableOptions())
+                options = DurableOptions(max_deliver=max_deliver(service))
+                yield durable_name(service, subject), durable_config(cluster, service, subject, options)
     if stream is Stream.ADVISORY:
         advised = {service for subject in CATALOGUE if subject.stream is not None for service in subject.consumers}
         for service in sorted(advised):
@@ -143,6 +145,9 @@ def _consumer(stream: str, durable: str, wanted: api.ConsumerConfig, found: api.
         )
     if found.config.ack_policy != api.AckPolicy.EXPLICIT:
         return Finding(Grade.WRONG, what, "does not ask for acknowledgements", "remove it and start its service")
+    if found.config.max_deliver != wanted.max_deliver:
+        says = f"gives up after {found.config.max_deliver} deliveries, expected {wanted.max_deliver}"
+        return Finding(Grade.WRONG, what, says, "`daas bus apply --consumers`")
     pending, unacknowledged = found.num_pending or 0, found.num_ack_pending or 0
     return Finding(Grade.OK, what, f"{pending} waiting, {unacknowledged} in work")
 
