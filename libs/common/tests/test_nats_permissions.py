@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from daas.common.access import Question, ResourceRequest, Verdict
 from daas.common.bus import Bus, BusSettings, Event
 from daas.common.errors import ConfigurationError, InvalidInput, Refused
 from daas.common.messages import PlacementAnchored
@@ -19,6 +20,7 @@ from daas.common.subjects import (
     PLACEMENT_ANCHORED,
     PLACEMENT_BOUND,
     PLACEMENT_DECIDED,
+    POLICY_EVALUATE,
     SNAPSHOT_BUCKET,
     Service,
     Stream,
@@ -77,6 +79,39 @@ async def guarded(tmp_path: Path) -> AsyncIterator[NatsServer]:
             await operator.declare(consumers=True)
             await operator.check()
         yield server
+
+
+@pytest.mark.connected
+async def test_questions_reach_who_answers_and_nobody_else_may_ask_or_listen(guarded: NatsServer) -> None:
+    app = ServiceApp(Service.ENCLAVE, settings(guarded, Service.ENCLAVE))
+
+    @app.answer(POLICY_EVALUATE, Question)
+    async def answer(event: Event[Question]) -> Verdict:
+        return Verdict(request_id=event.body.request_id, denied=False)
+
+    question = Question(
+        request_id="r",
+        user="sui:0x1",
+        groups=(),
+        stake_mist=0,
+        stake_version=0,
+        request=ResourceRequest(verb="get", resource="pods"),
+        time_ms=1,
+    )
+    full = POLICY_EVALUATE.full("dev")
+    async with (
+        Bus(Service.GATEWAY, settings(guarded, Service.GATEWAY)) as gateway,
+        Bus(Service.RELAY, settings(guarded, Service.RELAY)) as relay,
+        serving(app),
+    ):
+        for _ in range(3):
+            verdict = await gateway.request(POLICY_EVALUATE, question, Verdict, timeout_s=20)
+            assert verdict.request_id == "r"
+        assert gateway.denied == app.bus.denied == {}
+        await relay.client.publish(full, b"{}")
+        await relay.client.subscribe(full)
+        await relay.client.flush(10)
+        assert full in relay.denied
 
 
 @pytest.mark.connected

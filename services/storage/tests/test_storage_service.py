@@ -13,6 +13,7 @@ import pytest_asyncio
 from evidence_world import CLUSTER, World, a_pod, small_world
 
 from daas.common import subjects
+from daas.common.access import AccessRecord, PolicyDecided
 from daas.common.bus import Bus, BusSettings
 from daas.common.errors import NotFound
 from daas.common.messages import (
@@ -284,6 +285,14 @@ async def test_what_happened_to_pods_and_keys_is_kept_as_it_was_said(cluster: Cl
         (subjects.ENCLAVE_REVOKED, cluster.relay, "revocations", EnclaveRevoked(
             public_key=key, enclave=None, reason="nonce", message="no", simulated=True,
         )),
+        (subjects.POLICY_DECIDED, cluster.enclave, "access", PolicyDecided(
+            chain=digest, registry="0x" + key, policy=digest, policy_version=1, public_key=key, simulated=True,
+            decisions=(AccessRecord(
+                account="0x" + key, stake_sui=1, stake_version=1, verb="get", group="", resource="pods", subresource="",
+                namespace="n", timestamp_ms=1, log_sequence=1, allowed=True, outcome="permitted", policies=("p",),
+                expires_ms=2, signature="ab" * 64,
+            ),),
+        )),
     )  # fmt: skip
     await cluster.storage.start()
     for subject, bus, _, fact in facts:
@@ -291,7 +300,7 @@ async def test_what_happened_to_pods_and_keys_is_kept_as_it_was_said(cluster: Cl
             await bus.publish(subject, fact, message_id=cluster.fact_id())
 
     async def kept() -> bool:
-        return len([kv async for kv in cluster.etcd.prefix(cluster.store.keys.root)]) == 7
+        return len([kv async for kv in cluster.etcd.prefix(cluster.store.keys.root)]) == 9
 
     await until(kept, "facts in etcd")
     for _, _, folder, fact in facts:

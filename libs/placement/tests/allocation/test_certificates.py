@@ -2,6 +2,8 @@
 
 import itertools
 import random
+import subprocess
+import sys
 import zlib
 from typing import Any
 
@@ -27,6 +29,7 @@ from daas.placement.allocation import (
     placements,
     plan,
     plan_model,
+    plan_without_solver,
     price_bound,
     solverless_prices,
     verify,
@@ -361,3 +364,27 @@ def test_another_objective_than_the_expected_one_proves_nothing() -> None:
     assert verify(cluster, worthless, empty).optimal
     with pytest.raises(CertificateError, match="certificate-objective"):
         verify(cluster, Objective(), empty)
+
+
+@settings(deadline=None, max_examples=60)
+@given(clusters())
+def test_prices_without_a_solver_prove_a_true_bound(cluster: Cluster) -> None:
+    model = build_model(cluster, Objective())
+    certificate = plan_without_solver(model).certificate
+    verdict = verify_against(model, certificate)
+    assert verdict.bound >= plan_model(model, Effort()).certificate.value
+    assert verdict.bound <= certify(model, np.zeros_like(model.limits), *solverless_prices(model)).bound
+
+
+def test_descending_comes_near_the_solvers_bound_and_loads_none() -> None:
+    nodes = [make_node(f"n{n}", allocatable={"cpu": "4", "memory": "8Gi", "pods": "20"}) for n in range(20)]
+    pending = [make_pod(f"p{p}", cpu=f"{(p % 7 + 1) * 250}m", memory=f"{p % 5 + 1}Gi") for p in range(120)]
+    model = build_model(Cluster.of(nodes, (), pending), Objective())
+    best = plan_model(model, Effort()).certificate.bound
+    found = verify_against(model, plan_without_solver(model).certificate).bound
+    assert best <= found <= best * 102 // 100
+    code = (
+        "import sys; import daas.placement.allocation.descent, daas.placement.allocation.planner; "
+        "assert 'highspy' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
