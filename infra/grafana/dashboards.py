@@ -32,6 +32,28 @@ DASHBOARDS: dict[str, list[tuple[str, str, str, str]]] = {
         ("Bindings that failed", "short", "{{reason}}", "increase(daas_gateway_bind_failed_total[10m])"),
         ("Newest stored batch", "short", "batch", "max(daas_storage_head)"),
     ],
+    "enclave": [
+        ("May sign", "short", "{{instance}}", "daas_enclave_may_sign"),
+        (
+            "Time to the end of the registration",
+            "s",
+            "{{instance}}",
+            "daas_enclave_registration_expires_timestamp_seconds - time()",
+        ),
+        (
+            "Time to the end of the certificate under it",
+            "s",
+            "{{instance}}",
+            "daas_enclave_leaf_expires_timestamp_seconds - time()",
+        ),
+        ("Clock against the hypervisor's", "s", "{{instance}}", "abs(daas_enclave_clock_drift_seconds)"),
+        (
+            "Receipts and attestations per minute",
+            "short",
+            "{{subject}}",
+            'sum by (subject) (increase(daas_published_total{subject=~"placement.received|enclave.attested"}[1m]))',
+        ),
+    ],
     "bus": [
         ("Published per second", "ops", "{{service}} {{subject}}", "rate(daas_published_total[1m])"),
         (

@@ -1,7 +1,7 @@
 """Writes nats-server configurations from the subject catalogue: `python infra/nats/render.py [--check | OPTIONS]`.
 
 Without options it writes the examples beside this file, for a cluster named `example` whose NKeys belong to nobody.
-With `--keys DIR --out DIR` it writes the real thing: DIR holds `<service>.pub`, as `nk -gen user -pubout` prints them.
+With `--keys DIR --out DIR` it writes the real thing: DIR holds `<service>.pub`, as `daas bus keys DIR` makes them.
 """
 
 import argparse
