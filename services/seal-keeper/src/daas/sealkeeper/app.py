@@ -4,12 +4,12 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import msgspec
-import structlog
 
 from daas.attestation import NsmClient
 from daas.common import subjects
 from daas.common.bus import Event
 from daas.common.errors import ConfigurationError, Refused, Unavailable
+from daas.common.logs import get_logger
 from daas.common.messages import ChainPolicyChanged
 from daas.common.service import ServiceApp
 from daas.common.subjects import Service
@@ -26,7 +26,7 @@ from daas.secrets import KeyServers, SecretReply, SecretRequest
 #: Requests in work at once: each holds a Secret of up to 1 MiB in memory.
 _IN_FLIGHT = 64
 
-log = structlog.get_logger(__name__)
+log = get_logger("sealkeeper")
 
 
 def read_key_servers(settings: SealKeeperSettings) -> KeyServers:

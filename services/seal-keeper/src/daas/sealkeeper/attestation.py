@@ -6,10 +6,9 @@ import hashlib
 import os
 from typing import Final
 
-import structlog
-
 from daas.attestation import NsmClient
 from daas.common.bus import Bus
+from daas.common.logs import get_logger
 from daas.common.secret_facts import KeeperAttested
 from daas.common.subjects import SECRET_KEEPER_ATTESTED
 from daas.secrets import KeeperKey
@@ -17,7 +16,7 @@ from daas.secrets.keeper import keeper_user_data
 
 _ENTROPY_BYTES: Final = 64
 
-log = structlog.get_logger(__name__)
+log = get_logger("sealkeeper.attestation")
 
 
 def make_key(nsm: NsmClient) -> KeeperKey:

@@ -4,12 +4,12 @@ import time
 from collections.abc import Mapping
 from typing import Final, Literal
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from daas.common import subjects
 from daas.common.bus import Bus, Event
 from daas.common.errors import DaasError
+from daas.common.logs import get_logger
 from daas.common.messages import Message
 from daas.common.secret_facts import SecretDenied, SecretOpened, SecretSealed
 from daas.seal import Certificate, SealClient, SessionKey, parse_address
@@ -32,7 +32,7 @@ from daas.secrets import (
 )
 from daas.secrets.reading import PlacesOfLedger
 
-log = structlog.get_logger(__name__)
+log = get_logger("sealkeeper.desk")
 
 #: Shared envelopes whose data keys are kept in memory; a namespace whose key was dropped gets another envelope.
 _SHARED_MAX: Final = 1_024

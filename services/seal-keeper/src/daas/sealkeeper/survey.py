@@ -4,10 +4,10 @@ import asyncio
 from collections import Counter as Tally
 from typing import Final
 
-import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from daas.common.errors import DaasError
+from daas.common.logs import get_logger
 from daas.kube.client import KubeClient
 from daas.kube.listing import list_items
 from daas.sealkeeper.policies import PolicyBook
@@ -17,7 +17,7 @@ from daas.secrets.manifest import SEAL_POLICY
 #: Policies that have a metric of their own; the names of more are not worth an unbounded set of series.
 _POLICIES_MAX: Final = 1_000
 
-log = structlog.get_logger(__name__)
+log = get_logger("sealkeeper.survey")
 
 
 class Survey:

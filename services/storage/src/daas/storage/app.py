@@ -3,13 +3,13 @@
 from functools import partial
 from typing import Final
 
-import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
 from daas.common import subjects
 from daas.common.access import PolicyDecided
 from daas.common.bus import Event
 from daas.common.errors import InvalidInput, Unavailable
+from daas.common.logs import get_logger
 from daas.common.messages import (
     AuditRecorded,
     ChainPolicyChanged,
@@ -44,7 +44,7 @@ from daas.storage.renewals import RenewalMetrics, Renewals
 from daas.storage.settings import StorageSettings
 from daas.storage.snapshots import Snapshots
 
-log = structlog.get_logger(__name__)
+log = get_logger("storage")
 
 _MAX_DELIVER: Final = subjects.max_deliver(Service.STORAGE)
 #: Facts of one kind that are written at the same time.
