@@ -73,6 +73,8 @@ class Scheduler:
         self._reach = VolumeReach(self._engine.table)
         self._preemptor = Preemptor(self._engine, self._state)
         self._preemptions: list[Preemption] = []
+        #: Kinds of pods in this batch that can't be chosen for in one go.
+        self._alone: set[tuple[int, int]] = set()
         self._sequence = 0
         self._digest = bytes(DIGEST_LENGTH)
         self._log_sequence = 0
@@ -359,6 +361,7 @@ class Scheduler:
     def _choose_each(self, records: list[PodRecord]) -> Iterator[Choice]:
         """Nodes for all pods of a batch; those that don't depend on each other's neighbours in one go."""
         position = again = 0
+        self._alone.clear()
         while position < len(records):
             if position >= again:
                 wishes = self._stretch(records, position)
@@ -378,7 +381,7 @@ class Scheduler:
         first: dict[tuple[int, int], PodRecord] = {}
         for record in records[start:]:
             kind = (id(record.pod_class), id(record.profile))
-            if record.claims:
+            if record.claims or kind in self._alone:
                 break
             if kind not in first:
                 if len(first) == MOST_CLASSES:
@@ -391,6 +394,7 @@ class Scheduler:
         for kind, record in first.items():
             wish = self._wish(record)
             if not self._can_run(wish):
+                self._alone.add(kind)
                 kinds = kinds[: kinds.index(kind)]
                 break
             wishes[kind] = wish
