@@ -164,6 +164,25 @@ async def test_a_rotation_that_could_not_finish_goes_on_in_the_same_generation(s
     assert second["old_generations_retired"] is True
 
 
+async def test_a_rotation_finds_what_lost_its_label_and_closes_nothing_over_what_it_cannot_open(
+    stage: SecretStage,
+) -> None:
+    await stage.daas_json("secret", "policy", "create", "careful", keystore=stage.admin)
+    unlabelled, moved = await sealed(stage, *(secret(f"u{n}", {"k": PASSWORD}) for n in range(2)), policy="careful")
+    del unlabelled["metadata"]["labels"]
+    moved["metadata"]["name"] = "elsewhere"
+    await stage.apply(unlabelled)
+    await stage.apply(moved)
+    done = await stage.daas("secret", "rotate", "careful", "-y", "-o", "json", keystore=stage.admin)
+    assert done.exit_code == 1
+    said = json.loads(done.stdout)
+    assert (said["encrypted_again"], said["failed"]) == (1, "default/elsewhere (sealed-elsewhere)")
+    assert said["old_generations_retired"] is False
+    assert SealedSecret.parse("east", await stage.stored("default", "u0")).generation == 2
+    async with await stage.kube() as client:
+        await client.request("DELETE", "/api/v1/namespaces/default/secrets/elsewhere")
+
+
 async def test_only_the_owner_rotates(stage: SecretStage) -> None:
     stranger = await stage.account("no-owner")
     refused = await stage.daas("secret", "rotate", "default", "-y", keystore=stranger)

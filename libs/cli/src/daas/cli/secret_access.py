@@ -177,7 +177,8 @@ async def sealed_manifests(
 ) -> AsyncIterator[Manifest]:
     """Every Secret with an envelope, page by page."""
     path = "/api/v1/secrets" if namespace is None else f"/api/v1/namespaces/{quote(namespace, safe='')}/secrets"
-    selector = SEAL_POLICY if policy_name is None else f"{SEAL_POLICY}={policy_name}"
+    # Without a name all Secrets are looked at: a label may have been taken off, and the Secret is sealed nevertheless.
+    selector = "" if policy_name is None else f"{SEAL_POLICY}={policy_name}"
     async for item in list_items(client, path, label_selector=selector):
         if ENVELOPE in (item["metadata"].get("annotations") or {}):
             yield {"apiVersion": "v1", "kind": "Secret", **item}

@@ -28,9 +28,13 @@ from daas.common.errors import Conflict, DaasError, NotFound
 from daas.kube.client import KubeClient
 from daas.ledger import Ledger
 from daas.secrets import SealedSecret, SealParameters, opened_secret, seal_secret
+from daas.secrets.manifest import SEAL_POLICY
 
 #: A Secret that somebody writes to all the time is given up after so many tries, and reported.
 _TRIES: Final = 5
+
+#: Namespace and name.
+Place = tuple[str, str]
 
 
 def rotate(
@@ -78,12 +82,13 @@ class Rotation:
     async def run(self, *, retire: bool) -> dict[str, Any]:
         """Everything. What could not be done is in `failed`, with its reason; running again tries it again."""
         policy = await checked_policy(self._ledger, self._context, self._address)
-        waiting = await self._older_than(policy.generation)
-        resumed = bool(waiting)
+        older, spoilt = await self._older_than(policy.generation)
+        resumed = bool(older)
         if not resumed:
             await self._ledger.policies.rotate(self._address)
             policy = await checked_policy(self._ledger, self._context, self._address)
-            waiting = await self._older_than(policy.generation)
+            older, spoilt = await self._older_than(policy.generation)
+        waiting = [*older, *spoilt]
         parameters = await parameters_of(self._ledger, self._context, self._name)
         failed: dict[str, str] = {}
         with Progress(console=errors, transient=True) as progress:
@@ -97,7 +102,7 @@ class Rotation:
                     failed[f"{namespace}/{name}"] = error.reason
                 progress.advance(task)
         # What was sealed under the old generation while this ran.
-        left = await self._older_than(policy.generation)
+        left = [place for places in await self._older_than(policy.generation) for place in places]
         retired = retire and not left
         if retired and policy.oldest_generation != policy.generation:
             await self._ledger.policies.retire_generations(self._address)
@@ -111,17 +116,25 @@ class Rotation:
             "old_generations_retired": retired,
         }
 
-    async def _older_than(self, generation: int) -> list[tuple[str, str]]:
-        found = []
+    async def _older_than(self, generation: int) -> tuple[list[Place], list[Place]]:
+        """Secrets of older generations, and those that claim the policy and can't be read.
+
+        The latter were copied from elsewhere, or are spoilt. They are tried and reported: nothing is closed over
+        their heads.
+        """
+        found: list[Place] = []
+        spoilt: list[Place] = []
         async for manifest in sealed_manifests(self._client):
             place = (manifest["metadata"]["namespace"], manifest["metadata"]["name"])
             try:
                 secret = SealedSecret.parse(self._context.cluster, manifest)
             except DaasError:
-                continue  # of no cluster of ours, or spoilt: `daas secret list` shows it
+                if (manifest["metadata"].get("annotations") or {}).get(SEAL_POLICY) == self._address:
+                    spoilt.append(place)
+                continue
             if secret.policy == self._address and secret.generation < generation:
                 found.append(place)
-        return found
+        return found, spoilt
 
     async def _encrypt_again(self, namespace: str, name: str, parameters: SealParameters) -> None:
         encryptor = parameters.key_servers.encryptor()
