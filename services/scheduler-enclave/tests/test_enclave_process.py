@@ -17,11 +17,14 @@ from daas.attestation import POLICY_REGISTER, AttestationPolicy, Measurement, po
 from daas.common import merkle, subjects
 from daas.common.decision import INTENT_PLACEMENT, check_decided, header_bcs, intent_message
 from daas.common.errors import Unavailable
+from daas.common.facts import fact_of
 from daas.common.messages import (
     DeadLetter,
     EnclaveAttested,
     EnclaveRevoked,
+    PlacementReceived,
 )
+from daas.common.receipt import signed_message
 from daas.common.subjects import Stream
 from daas.devstack.process import Process
 from daas.placement import Policy
@@ -127,6 +130,32 @@ async def test_an_anchor_that_contradicts_the_log_stops_the_enclave(world: World
     await world.anchor(msgspec.structs.replace(decided, payload_digest="55" * 32), at)
     assert await process.wait() == 1
     assert "fork" in process.log_tail()
+
+
+async def test_a_receipt_names_the_log_as_it_came_in_and_the_last_decision(world: World) -> None:
+    await world.enclave(DAAS_ENCLAVE_RECEIPT_ENTRIES="3", DAAS_ENCLAVE_RECEIPT_MS="600000")
+    await world.log(NodeUpserted(node=a_node("n1")), PodUpserted(pod=a_pod("p1")), entry_id="e1")
+    decided, at = await world.decided(1)
+    await world.anchor(decided, at)
+    await world.log(entry_id="e2")
+    last = await world.log(entry_id="e3")
+    await until(lambda: exists(world.relay.last(subjects.PLACEMENT_RECEIVED)))
+    stored = await world.relay.last(subjects.PLACEMENT_RECEIVED)
+    assert stored is not None
+    receipt = fact_of(stored, subjects.PLACEMENT_RECEIVED, PlacementReceived)
+    root = bytes(32)
+    for sequence in range(1, last + 1):
+        root = merkle.digest(root + (await world.gateway.fetch(Stream.LOG, sequence)).data)
+    assert (receipt.log_sequence, receipt.log_root) == (last, root.hex())
+    assert (receipt.sequence, receipt.head) == (1, decided.payload_digest)
+    Ed25519PublicKey.from_public_bytes(bytes.fromhex(decided.public_key)).verify(
+        bytes.fromhex(receipt.signature), signed_message(receipt)
+    )
+    assert abs(receipt.timestamp_ms - time.time_ns() // 1_000_000) < 60_000
+
+
+async def exists(found: Awaitable[object | None]) -> bool:
+    return await found is not None
 
 
 async def test_a_log_that_does_not_lead_to_what_is_anchored_stops_the_enclave(world: World) -> None:
