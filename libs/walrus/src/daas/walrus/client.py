@@ -6,6 +6,7 @@ reported as such, by every publisher. So whatever may have been carried out is s
 """
 
 import asyncio
+import io
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
@@ -109,7 +110,9 @@ class WalrusClient:
         check_epochs(epochs)
 
         async def attempt(base: str) -> StoredBlob:
-            body, simulated = await self._put(f"{base}/v1/blobs", lambda: data, epochs=epochs, size=len(data))
+            body, simulated = await self._put(
+                f"{base}/v1/blobs", lambda: io.BytesIO(data), epochs=epochs, size=len(data)
+            )
             return read_blob_result(body, data, simulated=simulated, what=f"PUT {base}/v1/blobs")
 
         return await self._through(self._publishers, attempt, "publisher")
@@ -131,7 +134,7 @@ class WalrusClient:
             for content in files:
                 fields.add_field(
                     content.identifier,
-                    content.data,
+                    io.BytesIO(content.data),  # sent in chunks; bytes would hold up the loop
                     filename=content.identifier,
                     content_type="application/octet-stream",
                 )
@@ -246,7 +249,7 @@ class WalrusClient:
         return self._session
 
     async def _put(
-        self, url: str, body: Callable[[], bytes | aiohttp.FormData], *, epochs: int, size: int | None
+        self, url: str, body: Callable[[], io.BytesIO | aiohttp.FormData], *, epochs: int, size: int | None
     ) -> tuple[bytes, bool]:
         async def with_token(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
             # aiohttp itself repeats a PUT on a connection that broke: each one that goes out has a token of its own.
