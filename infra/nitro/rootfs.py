@@ -1,7 +1,7 @@
 """Packs the scheduler-enclave's part of the image as an initramfs archive whose bytes depend on its inputs alone.
 
-Inputs: our four packages, the wheels of infra/docker/requirements/nitro.txt (each taken only if its SHA-256 stands
-there), boot.py and forward.py, the CA of NATS. Nothing of the machine it runs on goes in: owners are 0, times are 0,
+Inputs: our packages and the wheels that infra/docker/requirements/enclave.txt names, which is the container's list too
+(each taken only if its SHA-256 stands there), boot.py and forward.py, the CA of NATS. Nothing of the machine it runs on goes in: owners are 0, times are 0,
 modes are 0644, 0755 or 0555 by rule, names are sorted, numbers of inodes are counted, there is no bytecode and no
 compression (zlib's output differs between versions). Format: "newc" of cpio, Documentation/driver-api/early-userspace/
 buffer-format.rst of Linux.
@@ -17,9 +17,9 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).resolve().parents[2]
-REQUIREMENTS = ROOT / "infra/docker/requirements/nitro.txt"
-#: Where `python3 -I` of the base image looks.
-SITE = PurePosixPath("usr/lib/python3.11/site-packages")
+REQUIREMENTS = ROOT / "infra/docker/requirements/enclave.txt"
+#: Where `python3 -I` of the base image looks: python:3.11-slim-bookworm has its own build under /usr/local.
+SITE = PurePosixPath("usr/local/lib/python3.11/site-packages")
 APP = PurePosixPath("opt/daas")
 #: In a wheel, but of no use to a program that runs: installers' records, bytecode, tests, headers.
 _LEFT_OUT = re.compile(

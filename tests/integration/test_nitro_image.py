@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import os
+import platform
 import socket
 import struct
 import subprocess
@@ -62,7 +63,7 @@ def build(out: Path, wheels: Path, *, umask: int, source: Path = ROOT) -> str:
         timeout=200,
     )
     if made.returncode != 0 and not list(wheels.iterdir()):
-        pytest.skip(f"the package registry gives no wheels for musl: {made.stderr[-200:]}")
+        pytest.skip(f"the package registry gives no wheels: {made.stderr[-200:]}")
     assert made.returncode == 0, made.stderr
     return made.stdout.split()[0]
 
@@ -87,14 +88,70 @@ def test_two_builds_in_different_folders_under_different_umasks_are_the_same_byt
     assert (tmp_path / "first.cpio").read_bytes() == (elsewhere / "second.cpio").read_bytes()
 
     entries = dict(unpack((tmp_path / "first.cpio").read_bytes()))
-    site = "usr/lib/python3.11/site-packages"
-    ours = {path.split("/")[5] for path in entries if path.startswith(f"{site}/daas/") and path.count("/") > 5}
-    assert ours == {"attestation", "common", "enclave", "placement"}
+    site = str(rootfs.SITE)
+    ours = {path.split("/")[6] for path in entries if path.startswith(f"{site}/daas/") and path.count("/") > 6}
+    assert ours == {"attestation", "common", "enclave", "placement", "policy"}
     assert not [path for path in entries if path.endswith(".pyc") or "__pycache__" in path or "/tests/" in path]
     assert {mode for mode, _ in entries.values()} == {0o100644, 0o100555, 0o040755}
     assert f"{site}/nkeys/__init__.py" in entries
     for name in ("pip", "setuptools", "pysui", "kubernetes", "grpc", "daas/devstack"):
         assert not [path for path in entries if path.startswith(f"{site}/{name}/")], name
+
+
+#: Runs with the standard library and the archive's packages alone, as `python3 -I` does in the enclave.
+IN_THE_IMAGE = """
+import json, runpy, sys
+site = sys.argv.pop(1)
+sys.path.append(site)
+import cedarpy, cffi, cryptography.hazmat.primitives.asymmetric.ed25519, nacl.signing, nkeys, numpy
+from daas.enclave.access import load_policies
+from daas.policy import AccessRequest, Address, ResourceClass
+
+evaluator = load_policies(None)
+def answer(stake_sui, resource):
+    target = ResourceClass(group="", resource=resource, subresource="", namespace="default")
+    principal = Address(address="0x" + "ab" * 32, stake_sui=stake_sui)
+    return evaluator.answer(AccessRequest(principal=principal, verb="get", target=target, timestamp_ms=0))
+
+said = [[a.outcome.value, *a.policies] for a in (answer(1, "pods"), answer(0, "pods"), answer(999, "secrets"))]
+foreign = [m.__file__ for m in list(sys.modules.values()) if "site-packages" in (getattr(m, "__file__", None) or "")]
+print(json.dumps({"said": said, "foreign": [path for path in foreign if not path.startswith(site)]}), flush=True)
+sys.argv[1:] = ["--help"]
+runpy.run_module("daas.enclave", run_name="__main__")
+"""
+
+
+@pytest.mark.timeout(400)
+def test_what_is_in_the_archive_runs_the_service_and_evaluates_policies_with_nothing_else_in_reach(
+    tmp_path: Path, wheels: Path
+) -> None:
+    build(tmp_path / "image.cpio", wheels, umask=0o022)
+    for path, (mode, content) in unpack((tmp_path / "image.cpio").read_bytes()):
+        if mode == 0o040755:
+            (tmp_path / "root" / path).mkdir(parents=True)
+        else:
+            (tmp_path / "root" / path).write_bytes(content)
+    interpreter = Path(sys.base_prefix) / "bin/python3.11"
+    if not interpreter.exists() or platform.libc_ver()[0] != "glibc" or platform.machine() != "x86_64":
+        pytest.skip("the wheels of the image are for CPython 3.11 on glibc and x86-64")
+    ran = subprocess.run(
+        [interpreter, "-I", "-S", "-B", "-c", IN_THE_IMAGE, tmp_path / "root" / str(rootfs.SITE)],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin"},
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stderr
+    said, _, usage = ran.stdout.partition("\n")
+    assert json.loads(said) == {
+        "said": [
+            ["permitted", "members-work"],
+            ["not-permitted"],
+            ["forbidden", "secrets-take-an-operators-stake"],
+        ],
+        "foreign": [],
+    }
+    assert "DAAS_ENCLAVE_NSM" in usage.upper()
 
 
 def unpack(archive: bytes) -> Iterator[tuple[str, tuple[int, bytes]]]:
@@ -119,12 +176,12 @@ def unpack(archive: bytes) -> Iterator[tuple[str, tuple[int, bytes]]]:
 def test_a_wheel_that_is_not_pinned_is_refused(tmp_path: Path) -> None:
     (tmp_path / "msgspec-0.22.0-py3-none-any.whl").write_bytes(b"another one")
     with pytest.raises(rootfs.RootfsError, match="not pinned"):
-        rootfs.collect(tmp_path, b"", (ROOT / "infra/docker/requirements/nitro.txt").read_text())
+        rootfs.collect(tmp_path, b"", (ROOT / "infra/docker/requirements/enclave.txt").read_text())
 
 
 def test_a_wheel_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(rootfs.RootfsError, match="aiohttp"):
-        rootfs.collect(tmp_path, b"", (ROOT / "infra/docker/requirements/nitro.txt").read_text())
+        rootfs.collect(tmp_path, b"", (ROOT / "infra/docker/requirements/enclave.txt").read_text())
 
 
 # --- measurements ------------------------------------------------------------------------------------------------
