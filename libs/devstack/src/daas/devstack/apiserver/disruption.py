@@ -8,7 +8,7 @@ import math
 from daas.devstack.apiserver import errors
 from daas.devstack.apiserver.followers import Follower
 from daas.devstack.apiserver.resources import BY_KEY, Object
-from daas.devstack.apiserver.storage import Storage
+from daas.devstack.apiserver.storage import Event, Storage
 from daas.devstack.apiserver.writes import now
 
 _BUDGETS, _PODS = BY_KEY["poddisruptionbudgets.policy"], BY_KEY["pods"]
@@ -70,6 +70,10 @@ class SimulatedBudgets(Follower):
 
     def __init__(self, storage: Storage) -> None:
         super().__init__(storage, (_BUDGETS, _PODS))
+
+    def cares(self, event: Event) -> bool:
+        """Pods matter where there are budgets."""
+        return event.resource == _BUDGETS.key or self._storage.count(_BUDGETS) > 0
 
     def settle(self) -> None:
         """Counts all budgets again."""

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from daas.devstack.apiserver.resources import Resource
 from daas.devstack.apiserver.storage import Event, Storage
 
+#: Changes are gathered for so long before the next look.
+GATHER_S = 0.01
+
 _LOG = logging.getLogger(__name__)
 
 
 class Follower:
-    """Calls `settle` after changes of some resources. Clusters of a development stack are small: it looks at all.
+    """Calls `settle` after changes of some resources that it cares about; what changes in quick succession is one call.
 
     Args:
         storage: what is followed.
@@ -35,6 +38,7 @@ class Follower:
                     self.failures += 1
                     _LOG.exception("a simulated controller failed")
                 await self._news.wait()
+                await asyncio.sleep(GATHER_S)
                 self._news.clear()
         finally:
             for end in ends:
@@ -44,5 +48,10 @@ class Follower:
         """Brings what this controller is responsible for in line with the rest."""
         raise NotImplementedError
 
-    def _on_event(self, _event: Event) -> None:
-        self._news.set()
+    def cares(self, event: Event) -> bool:
+        """Whether this change can mean work; asked of every one, so that a burst of pods costs next to nothing."""
+        return event.resource in {one.key for one in self._resources}
+
+    def _on_event(self, event: Event) -> None:
+        if self.cares(event):
+            self._news.set()

@@ -10,7 +10,7 @@ from typing import Any
 
 from daas.devstack.apiserver.followers import Follower
 from daas.devstack.apiserver.resources import BY_KEY, Object
-from daas.devstack.apiserver.storage import Storage
+from daas.devstack.apiserver.storage import Event, Storage
 from daas.devstack.apiserver.writes import now
 
 #: What K3s calls the provisioner of its default class.
@@ -18,6 +18,7 @@ PROVISIONER = "rancher.io/local-path"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 _CLAIMS, _VOLUMES, _PODS = BY_KEY["persistentvolumeclaims"], BY_KEY["persistentvolumes"], BY_KEY["pods"]
+_EPHEMERAL = b'"ephemeral"'
 _CLASSES = BY_KEY["storageclasses.storage.k8s.io"]
 
 
@@ -27,10 +28,29 @@ class SimulatedStorage(Follower):
     def __init__(self, storage: Storage) -> None:
         super().__init__(storage, (_CLAIMS, _VOLUMES, _CLASSES, _PODS))
 
+        #: Pods with ephemeral volumes; None until the first look, when the subscriptions stand.
+        self._ephemeral: set[tuple[str, str]] | None = None
+
+    def cares(self, event: Event) -> bool:
+        """Claims, volumes, classes, and those few pods that bring volumes of their own."""
+        if event.resource != _PODS.key:
+            return True
+        if _EPHEMERAL not in event.record.raw:
+            return False
+        if self._ephemeral is not None:
+            self._ephemeral.add((event.record.namespace, event.record.name))
+        return True
+
     def settle(self) -> None:
         """Claims for ephemeral volumes, then volumes for claims."""
-        for record in list(self._storage.records(_PODS, None)):
-            if b'"ephemeral"' in record.raw:
+        if self._ephemeral is None:
+            pods = self._storage.records(_PODS, None)
+            self._ephemeral = {(one.namespace, one.name) for one in pods if _EPHEMERAL in one.raw}
+        for where in sorted(self._ephemeral):
+            record = self._storage.get(_PODS, *where)
+            if record is None:
+                self._ephemeral.discard(where)
+            else:
                 self._claim_for(record.object())
         volumes = {r.name: r.object() for r in self._storage.records(_VOLUMES, None)}
         for record in list(self._storage.records(_CLAIMS, None)):
