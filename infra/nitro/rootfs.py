@@ -1,10 +1,10 @@
 """Packs the scheduler-enclave's part of the image as an initramfs archive whose bytes depend on its inputs alone.
 
 Inputs: our packages and the wheels that infra/docker/requirements/enclave.txt names, which is the container's list too
-(each taken only if its SHA-256 stands there), boot.py and forward.py, the CA of NATS. Nothing of the machine it runs on goes in: owners are 0, times are 0,
-modes are 0644, 0755 or 0555 by rule, names are sorted, numbers of inodes are counted, there is no bytecode and no
-compression (zlib's output differs between versions). Format: "newc" of cpio, Documentation/driver-api/early-userspace/
-buffer-format.rst of Linux.
+(each taken only if its SHA-256 stands there), boot.py and forward.py, the CA of NATS. Nothing of the machine it runs on
+goes in: owners are 0, times are 0, modes are 0644, 0755 or 0555 by rule, names are sorted, numbers of inodes are
+counted, there is no bytecode and no compression (zlib's output differs between versions). Format: "newc" of cpio,
+Documentation/driver-api/early-userspace/buffer-format.rst of Linux.
 """
 
 import argparse
