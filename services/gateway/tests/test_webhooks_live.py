@@ -16,6 +16,7 @@ import aiohttp
 import psutil
 import pytest
 import yaml
+from support.access_signer import AccessSigner
 
 from daas.common.bus import Bus, BusSettings, Event
 from daas.common.bus.requests import Answering
@@ -47,6 +48,7 @@ class Live:
     def __init__(self, directory: Path, client: KubeClient, relay: Bus, gateway: Process, human: Path) -> None:
         self.directory, self.client, self.relay, self.gateway, self.human = directory, client, relay, gateway, human
         self.answering = True
+        self.signer = AccessSigner(b"\x09" * 32)
         self.asked: list[Question] = []
 
     async def stake(self, bonded_sui: int, version: int) -> None:
@@ -76,14 +78,11 @@ class Live:
         return process.returncode or 0, output.decode()
 
     async def answer(self, event: Event[Question]) -> Verdict:
-        """The policy engine: Secrets take 1000 SUI."""
-        question = event.body
-        self.asked.append(question)
+        """The policy engine: by the built-in policies Secrets take 1000 SUI."""
+        self.asked.append(event.body)
         if not self.answering:
             await asyncio.Event().wait()
-        denied = question.request.resource == "secrets" and question.stake_mist < 1000 * SUI
-        reason = f"stake {question.stake_mist // SUI} SUI is below 1000 SUI" if denied else ""
-        return Verdict(request_id=question.request_id, denied=denied, reason=reason)
+        return self.signer.answer(event.body)
 
 
 def free_port() -> int:
@@ -153,6 +152,7 @@ async def live(tmp_path: Path) -> AsyncIterator[Live]:
             house = Live(directory, client, relay, gateway, human)
             await Answering(enclave, POLICY_EVALUATE, Question, house.answer, 64).start()
             await house.stake(1500, 1)
+            await house.signer.register(relay, "0x" + "22" * 32)
             await gateway.start()
             for name in ("namespace", "rbac", "admission"):
                 await apply(client, directory / f"manifests/daas-{name}.yaml")
@@ -192,7 +192,7 @@ async def test_kubectl_with_a_sui_key_from_login_to_slash_to_outage(live: Live) 
 
     # What asks for sealing is not stored unsealed; what is sensitive is no ConfigMap.
     sealed = {"metadata": {"name": "x", "labels": {"k3s-daas.io/seal-policy": "p"}}, "data": {"a": "Yg=="}}
-    with pytest.raises(Exception, match="not sealed under policy p"):
+    with pytest.raises(Exception, match="Secret managed/x is not sealed"):
         await live.client.request("POST", "/api/v1/namespaces/managed/secrets", body=sealed)
     public = {"metadata": {"name": "x", "labels": {"k3s-daas.io/sensitive": "1"}}}
     with pytest.raises(Exception, match="sealed Secret"):
@@ -214,7 +214,7 @@ async def test_kubectl_with_a_sui_key_from_login_to_slash_to_outage(live: Live) 
         assert time.monotonic() - slashed < 30, "the slash has no effect"
         await asyncio.sleep(0.2)
     code, text = await live.kubectl("-n", "managed", "get", "secret", "s")
-    assert "stake 10 SUI is below 1000 SUI" in text
+    assert "with 10 SUI at stake: forbidden by secrets-take-an-operators-stake" in text
 
     # Without the engine: people are refused with the reason, the cluster's own identities are not held up.
     live.answering = False

@@ -12,6 +12,7 @@ from support.relay import Enclave, RelayStage, relay_stage
 from daas.common.errors import ConfigurationError, NotFound, Refused, Unavailable
 from daas.common.messages import PlacementAnchored
 from daas.gateway.settings import GatewaySettings
+from daas.gateway.webhooks.enclaves import EnclaveKeys
 from daas.gateway.witness import LedgerWitness
 from daas.ledger import Ledger, MoveAbortError, SignedBatch
 
@@ -38,6 +39,28 @@ def witness(stage: RelayStage, url: str | None = None, registry: str | None = No
         return await Ledger.connect(url or stage.ledger_url, package=stage.package)
 
     return LedgerWitness(connect, registry or stage.registry.address, CollectorRegistry())
+
+
+async def test_a_key_that_facts_call_registered_signs_only_where_the_ledger_has_it_too(
+    stage: RelayStage, anchored: list[PlacementAnchored]
+) -> None:
+    async def connect() -> Ledger:
+        return await Ledger.connect(stage.ledger_url, package=stage.package)
+
+    real = (await stage.registrations())[-1]
+    forged = msgspec.structs.replace(real, public_key="ab" * 32)
+    keys = EnclaveKeys(CollectorRegistry(), clock_ms=lambda: real.registered_ms, clock_s=lambda: 0.0, connect=connect)
+    keys._complete.set()
+    for fact in (real, forged):
+        keys.fold(fact)
+    await keys.check(real.public_key, real.registry)
+    with pytest.raises(Refused, match="the ledger says"):
+        await keys.check(forged.public_key, forged.registry)
+    nowhere = msgspec.structs.replace(forged, enclave="0x" + "cd" * 32)
+    keys.fold(nowhere)
+    with pytest.raises(Refused, match="the ledger"):
+        await keys.check(nowhere.public_key, nowhere.registry)
+    await keys.close()
 
 
 async def test_what_the_relay_anchored_is_on_the_ledger(stage: RelayStage, anchored: list[PlacementAnchored]) -> None:

@@ -43,21 +43,6 @@ class Question(Message, frozen=True, kw_only=True):
     time_ms: U64
 
 
-class Verdict(Message, frozen=True, kw_only=True):
-    """The answer: denied with a reason, or nothing against it.
-
-    Attributes:
-        policy: digest of the policy set that was asked, hex.
-        decision: digest of the signed decision that the fact `policy.decided` will hold, hex.
-    """
-
-    request_id: Name
-    denied: bool
-    reason: Annotated[str, msgspec.Meta(max_length=1024)] = ""
-    policy: str = ""
-    decision: str = ""
-
-
 class AccessRecord(msgspec.Struct, frozen=True, kw_only=True):
     """One signed decision, with the question in full: what a verifier needs beside the policy texts.
 
@@ -103,3 +88,20 @@ class PolicyDecided(Message, frozen=True, kw_only=True):
     public_key: PublicKey
     simulated: bool
     decisions: Annotated[tuple[AccessRecord, ...], msgspec.Meta(min_length=1, max_length=MAX_RECORDS)]
+
+
+class Verdict(Message, frozen=True, kw_only=True):
+    """The answer: denied with a reason, or nothing against it.
+
+    Attributes:
+        policy: digest of the policy set that was asked, hex.
+        decision: digest of the signed decision that the fact `policy.decided` will hold, hex.
+        proof: that decision alone, signed, in the form of the fact. Without it the answer is nobody's word.
+    """
+
+    request_id: Name
+    denied: bool
+    reason: Annotated[str, msgspec.Meta(max_length=1024)] = ""
+    policy: str = ""
+    decision: str = ""
+    proof: PolicyDecided | None = None

@@ -125,24 +125,47 @@ def verify(fact: PolicyDecided, evaluator: Evaluator) -> int:
             field="policy",
         )
     for index, record in enumerate(fact.decisions):
-        where = f"decisions[{index}]"
         request, decision = decided(fact, record)
-        try:
-            key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(fact.public_key))
-            key.verify(bytes.fromhex(record.signature), decision.signed_bytes(record.timestamp_ms))
-        except (InvalidSignature, ValueError):
-            raise Refused(
-                f"key {fact.public_key} did not sign decision {index}", reason="access-signature", field=where
-            ) from None
+        _check_signature(fact.public_key, record, decision, index)
         answer = evaluator.answer(request)
         if answer != decision.answer:
             raise Refused(
                 f"decision {index} says {record.outcome} by {list(record.policies)}, the policies say "
                 f"{answer.outcome.value} by {list(answer.policies)}",
                 reason="access-answer",
-                field=where,
+                field=f"decisions[{index}]",
             )
     return len(fact.decisions)
+
+
+def check_proof(question: Question, proof: PolicyDecided) -> AccessDecision:
+    """The one signed decision that answers a question, as whoever asked checks it: about that question, by that key.
+
+    Whether the key is an enclave's, and the decision still in force, is for the caller to compare.
+
+    Raises:
+        Refused: `access-signature`, or `access-question`: it is about something else, or is not one decision.
+        RequestError: the question, or the one in the proof, is none that anybody can ask.
+    """
+    if len(proof.decisions) != 1:
+        raise Refused(f"{len(proof.decisions)} decisions for one question", reason="access-question", field="decisions")
+    (record,) = proof.decisions
+    request, decision = decided(proof, record)
+    asked = request_of(question)
+    if (request, record.stake_version) != (asked, question.stake_version):
+        raise Refused("the decision is about another question", reason="access-question", field="decisions[0]")
+    _check_signature(proof.public_key, record, decision, 0)
+    return decision
+
+
+def _check_signature(public_key: str, record: AccessRecord, decision: AccessDecision, index: int) -> None:
+    try:
+        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key))
+        key.verify(bytes.fromhex(record.signature), decision.signed_bytes(record.timestamp_ms))
+    except (InvalidSignature, ValueError):
+        raise Refused(
+            f"key {public_key} did not sign decision {index}", reason="access-signature", field=f"decisions[{index}]"
+        ) from None
 
 
 def sentence(request: AccessRequest, answer: Answer, policies: PolicySet) -> str:

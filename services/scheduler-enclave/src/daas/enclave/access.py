@@ -131,6 +131,7 @@ class AccessDesk:
             reason="" if answer.allowed else record.sentence(request, answer, policies)[:1024],
             policy=policies.digest.hex(),
             decision=decision.digest().hex(),
+            proof=self._fact(standing, identity.public_key, (made,)),
         )
 
     async def publish(self, bus: Bus) -> None:
@@ -155,18 +156,18 @@ class AccessDesk:
     async def _publish_some(self, bus: Bus) -> None:
         """One fact of the oldest decisions; it is sent unaltered until the stream has it."""
         if self._sending is None:
-            self._sending = self._fact()
+            standing, public_key, _ = self._waiting[0]
+            some: list[AccessRecord] = []
+            while self._waiting and len(some) < MAX_RECORDS and self._waiting[0][1] == public_key:
+                some.append(self._waiting.popleft()[2])
+            self._sending = self._fact(standing, public_key, tuple(some))
         message_id = f"access:{self._sending.decisions[0].signature[:64]}:{self._recorded}"
         await bus.publish(subjects.POLICY_DECIDED, self._sending, message_id=message_id)
         self._recorded += len(self._sending.decisions)
         self._sending = None
 
-    def _fact(self) -> PolicyDecided:
+    def _fact(self, standing: Standing, public_key: str, decisions: tuple[AccessRecord, ...]) -> PolicyDecided:
         assert self._evaluator is not None, "somebody decided"
-        standing, public_key, _ = self._waiting[0]
-        some: list[AccessRecord] = []
-        while self._waiting and len(some) < MAX_RECORDS and self._waiting[0][1] == public_key:
-            some.append(self._waiting.popleft()[2])
         return PolicyDecided(
             chain=standing.chain.hex(),
             registry="0x" + standing.registry.hex(),
@@ -174,5 +175,5 @@ class AccessDesk:
             policy_version=self._evaluator.policies.version,
             public_key=public_key,
             simulated=standing.simulated,
-            decisions=tuple(some),
+            decisions=decisions,
         )

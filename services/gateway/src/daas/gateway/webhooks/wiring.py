@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from daas.common.errors import Unavailable
@@ -14,6 +14,7 @@ from daas.gateway.webhooks.admission import AdmissionReviewer
 from daas.gateway.webhooks.audit import AuditSink
 from daas.gateway.webhooks.authentication import TokenReviewer
 from daas.gateway.webhooks.authorization import AccessReviewer
+from daas.gateway.webhooks.enclaves import EnclaveKeys, Node
 from daas.gateway.webhooks.keeper import KeeperSealer, read_trust
 from daas.gateway.webhooks.policy import BusPolicyEngine
 from daas.gateway.webhooks.sealed import ApiServerSecrets
@@ -46,8 +47,15 @@ class Webhooks:
             clock_ms=clock_ms,
             registry=app.metrics,
         )
+        self.keys = EnclaveKeys(
+            app.metrics,
+            clock_ms=clock_ms,
+            clock_s=time.monotonic,
+            registry=settings.gateway_registry,
+            connect=_connect(settings),
+        )
         access = AccessReviewer(
-            BusPolicyEngine(lambda: app.bus),
+            BusPolicyEngine(lambda: app.bus, self.keys, app.metrics),
             self.stakes,
             clock_ms=clock_ms,
             clock_s=time.monotonic,
@@ -90,6 +98,7 @@ class Webhooks:
         url = await self.server.start(settings.gateway_webhook_host, settings.gateway_webhook_port)
         self._app.status["webhooks"] = url
         self._spawn("stakes", self.stakes.run(lambda: self._app.bus))
+        self._spawn("enclave-keys", self.keys.run(lambda: self._app.bus))
         self._spawn("certificates", self.server.follow_files())
 
     def _spawn(self, name: str, run: Coroutine[Any, Any, None]) -> None:
@@ -100,6 +109,7 @@ class Webhooks:
         for task in self._running.values():
             task.cancel()
         await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await self.keys.close()
         await asyncio.to_thread(self.stakes.save, self._app.bus.cluster)
 
     async def _check(self) -> None:
@@ -109,6 +119,19 @@ class Webhooks:
                 error = None if task.cancelled() else task.exception()
                 raise Unavailable(f"{name} has ended: {error}", reason="task-ended")
         self.stakes.check()
+
+
+def _connect(settings: GatewaySettings) -> Callable[[], Awaitable[Node]] | None:
+    url, package = settings.gateway_ledger_url, settings.gateway_package
+    if url is None or package is None:
+        return None
+
+    async def connect() -> Node:
+        from daas.ledger import Ledger  # noqa: PLC0415 - 35 MB that only a gateway with a ledger needs
+
+        return await Ledger.connect(url, package=package)
+
+    return connect
 
 
 def build_webhooks(
