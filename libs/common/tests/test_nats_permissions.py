@@ -13,6 +13,7 @@ from daas.common.bus import Bus, BusSettings, Event
 from daas.common.errors import ConfigurationError, InvalidInput, Refused
 from daas.common.messages import PlacementAnchored
 from daas.common.nats_config import authorization, inbox_prefix, permissions
+from daas.common.nkeys import keep_nkey
 from daas.common.service import ServiceApp, ServiceSettings
 from daas.common.subjects import (
     CATALOGUE,
@@ -223,3 +224,21 @@ async def test_an_nkey_seed_that_is_none_is_refused_without_being_quoted(guarded
     with pytest.raises((Refused, ConfigurationError)) as refused:
         await Bus.connect(Service.GATEWAY, broken)
     assert "not a seed" not in str(refused.value)
+
+
+@pytest.mark.connected
+async def test_a_service_signs_in_with_its_nkey_again_and_again(tmp_path: Path) -> None:
+    public = keep_nkey(tmp_path / "operator.nk")
+    config = authorization("dev", {Service.OPERATOR: public})
+    settings = BusSettings(nats_url="nats://127.0.0.1:1", nats_nkey_file=tmp_path / "operator.nk")
+    async with NatsServer(tmp_path / "nats", config=config) as server:
+        settings = settings.model_copy(update={"nats_url": server.url})
+        async with await Bus.connect(Service.OPERATOR, settings) as bus:
+            await bus.declare()
+            await server.kill()
+            await server.restart()
+            assert (await bus.stream_bounds(Stream.LOG))[1] == 0
+        keep_nkey(tmp_path / "stranger.nk")
+        stranger = settings.model_copy(update={"nats_nkey_file": tmp_path / "stranger.nk"})
+        with pytest.raises(Refused, match="nats-authorization"):
+            await Bus.connect(Service.OPERATOR, stranger)

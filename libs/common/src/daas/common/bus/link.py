@@ -1,12 +1,14 @@
 """The connection under the bus: opened with patience, watched, reopened, and closed in order."""
 
 import asyncio
+import base64
 import contextlib
 import random
 import re
 import ssl
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import nats.errors
@@ -32,13 +34,31 @@ _MAX_DENIED: Final = 256
 log = get_logger("bus")
 
 
+class NKeyClient(Client):
+    """The client, signing in with an NKey by our own codec: the package `nkeys`, which it would import, is one of
+    C and has no wheel.
+    """
+
+    def _setup_nkeys_seed_connect(self) -> None:
+        from daas.common.nkeys import nkey_public, nkey_secret  # noqa: PLC0415 - only where an NKey is used
+
+        assert self._nkeys_seed is not None, "connect was told the file"
+        seed = Path(self._nkeys_seed).read_text(encoding="ascii").strip()
+        key = nkey_secret(seed)
+        self._public_nkey = nkey_public(seed)
+        self._signature_cb = lambda nonce: base64.b64encode(key.sign(nonce.encode()))
+
+
 class _Broker(NatsBroker):
     """FastStream's broker, closing the socket of an attempt to connect that failed: the client would leave it open."""
 
+    #: With the seed of the NKey to sign in with.
+    nkey_file: str | None = None
+
     async def _connect(self) -> Client:
-        client = Client()
+        client = NKeyClient()
         try:
-            await client.connect(**self._connection_kwargs)
+            await client.connect(**self._connection_kwargs | {"nkeys_seed": self.nkey_file})
         except BaseException:
             with contextlib.suppress(Exception):  # what went wrong first is what counts
                 await client.close()
@@ -77,6 +97,7 @@ class Link:
     async def open(self) -> None:
         """Connects, waiting for the server with backoff; see `connect` for what it raises."""
         low, high = _RECONNECT_S
+        nkey_file = _nkey_file(self.settings)
         broker = _Broker(
             self.settings.nats_urls,
             name=f"daas-{self.service.value}",
@@ -95,6 +116,7 @@ class Link:
             apply_types=False,
             graceful_timeout=None,
         )
+        broker.nkey_file = nkey_file
         connecting = asyncio.ensure_future(broker.connect())
         deadline = time.monotonic() + self.settings.nats_start_timeout_s
         try:
@@ -238,7 +260,7 @@ def _security(settings: BusSettings) -> BaseSecurity | None:
     Raises:
         ConfigurationError: `nats-credentials` for a seed or certificate file that can't be used.
     """
-    from faststream.nats import NatsNKey, NatsSecurity, NatsUserPassword  # noqa: PLC0415 - only where it is used
+    from faststream.nats import NatsSecurity, NatsUserPassword  # noqa: PLC0415 - only where it is used
 
     context: ssl.SSLContext | None = None
     options: dict[str, Any] = {}
@@ -251,10 +273,27 @@ def _security(settings: BusSettings) -> BaseSecurity | None:
             options = {"ssl_context": context, "tls_handshake_first": settings.nats_tls_first}
         if settings.nats_user is not None and settings.nats_password is not None:
             return NatsUserPassword(settings.nats_user, settings.nats_password.get_secret_value(), **options)
-        if settings.nats_nkey_file is not None:
-            return NatsNKey.from_file(settings.nats_nkey_file, **options)
     except (OSError, ValueError, ImportError) as error:
         raise ConfigurationError(
             f"the NATS credentials can't be used: {type(error).__name__}: {error}", reason="nats-credentials"
         ) from None
     return NatsSecurity(**options) if options else None
+
+
+def _nkey_file(settings: BusSettings) -> str | None:
+    """The file with an NKey's seed, looked at once so that a wrong one is told by name.
+
+    Raises:
+        ConfigurationError: `nats-credentials`, `nkey-seed`.
+    """
+    if settings.nats_nkey_file is None:
+        return None
+    try:
+        from daas.common.nkeys import nkey_public  # noqa: PLC0415 - only where an NKey is used
+
+        nkey_public(settings.nats_nkey_file.read_text(encoding="ascii").strip())
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigurationError(
+            f"the NATS credentials can't be used: {type(error).__name__}: {error}", reason="nats-credentials"
+        ) from None
+    return str(settings.nats_nkey_file)
