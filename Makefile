@@ -8,6 +8,8 @@ PACKAGES := $(sort $(wildcard libs/*/pyproject.toml services/*/pyproject.toml))
 LOCKED := infra/python/bootstrap.txt infra/python/requirements.txt
 CODE := libs services tests infra
 SEED ?= 1
+# Test files in work at once; most of their time is waiting for servers.
+WORKERS ?= 2
 
 .PHONY: help demo up test check soak bench simulate fmt lock move eif-rootfs clean
 
@@ -30,7 +32,7 @@ check: $(VENV)/.ready ## ruff, format, mypy --strict
 	@$(BIN)/mypy $(CODE)
 
 test: check ## check, then every test
-	@$(BIN)/pytest -m "not soak"
+	@$(BIN)/pytest -m "not soak" -n $(WORKERS) --dist loadfile
 
 soak: $(VENV)/.ready ## the long form of fuzzing, simulation and chaos
 	@$(BIN)/pytest -m soak --timeout 3600

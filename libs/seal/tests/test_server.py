@@ -177,7 +177,11 @@ REFUSALS: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value", "code"), REFUSALS)
+@pytest.mark.parametrize(
+    ("field", "value", "code"),
+    REFUSALS,
+    ids=[f"{n}-{field}-{code}" for n, (field, _, code) in enumerate(REFUSALS)],  # some values are random
+)
 async def test_a_request_with_one_wrong_field_is_refused(caller: Caller, field: str, value: Any, code: str) -> None:
     assert await caller.code(changed(await caller.body(), field, value)) == code
     assert not caller.world.view.evaluations

@@ -188,6 +188,7 @@ def test_a_multisig_counts_the_weights_of_those_who_signed() -> None:
         (base64.b64encode(b"\x03\x01\x03" + bytes(64)).decode(), bytes(32)),
         (base64.b64encode(b"\x03\x00\x00\x00\x01\x04").decode(), bytes(32)),
     ],
+    ids=map(str, range(13)),  # the values are random
 )
 def test_a_multisig_that_does_not_reach_its_threshold_or_form_is_refused(signature: str, address: bytes) -> None:
     with pytest.raises(InvalidSignature):
