@@ -27,7 +27,7 @@ LIBRARY_MAY_IMPORT = {
     "walrus": set(),
     "kms": {"daas.seal", "daas.secrets"},
     "evidence": {"daas.attestation", "daas.placement", "daas.etcd", "daas.walrus"},
-    "devstack": {"daas.attestation", "daas.kms", "daas.kube", "daas.ledger"},
+    "devstack": {"daas.attestation", "daas.kms", "daas.kube", "daas.ledger", "daas.seal"},
 }
 
 

@@ -27,6 +27,7 @@ IMAGES = {
     "relay": "services/chain-relay",
     "storage": "services/storage",
     "sealkeeper": "services/seal-keeper",
+    "cli": "libs/cli",
     "devstack": "libs/cli[dev]",
 }
 #: Servers on their own images; their wheels are for machines without containers.

@@ -13,7 +13,7 @@ HEIGHT = 8
 #: Dashboard to rows of (title, unit, legend, expression); two panels beside each other.
 DASHBOARDS: dict[str, list[tuple[str, str, str, str]]] = {
     "overview": [
-        ("Services that answer", "short", "{{service}}", 'up{job="daas"}'),
+        ("Services that answer", "short", "{{service}}", 'up{job=~"daas|key-servers"}'),
         ("Connected to NATS", "short", "{{service}}", "daas_nats_connected"),
         ("Pods bound per second", "ops", "bound", "sum(rate(daas_gateway_bound_total[1m]))"),
         (
@@ -53,6 +53,88 @@ DASHBOARDS: dict[str, list[tuple[str, str, str, str]]] = {
             "{{subject}}",
             'sum by (subject) (increase(daas_published_total{subject=~"placement.received|enclave.attested"}[1m]))',
         ),
+    ],
+    "secrets": [
+        (
+            "Secrets by policy, state",
+            "short",
+            "{{policy}} {{state}}",
+            "sum by (policy, state) (daas_seal_keeper_secrets)",
+        ),
+        (
+            "Asked of seal-keeper per second",
+            "ops",
+            "{{action}} {{outcome}}",
+            "sum by (action, outcome) (rate(daas_seal_keeper_requests_total[5m]))",
+        ),
+        (
+            "seal-keeper's time, p99",
+            "s",
+            "{{action}}",
+            "histogram_quantile(0.99, sum by (le, action) (rate(daas_seal_keeper_seconds_bucket[5m])))",
+        ),
+        (
+            "Asked of key servers per second",
+            "ops",
+            "{{service}} {{outcome}}",
+            "sum by (service, outcome) (rate(seal_key_server_requests_total[5m]))",
+        ),
+        (
+            "A policy on the ledger, p99",
+            "s",
+            "{{service}}",
+            "histogram_quantile(0.99, sum by (le, service) (rate(seal_key_server_policy_seconds_bucket[5m])))",
+        ),
+        ("Key servers that answer", "short", "{{service}}", 'up{job="key-servers"}'),
+        ("Open seeds of encryption at rest", "short", "open", "daas_kms_seeds_open"),
+        (
+            "Calls of the API server per second",
+            "ops",
+            "{{method}} {{answer}}",
+            "sum by (method, answer) (rate(daas_kms_calls_total[5m]))",
+        ),
+    ],
+    "access": [
+        (
+            "Webhook requests per second",
+            "ops",
+            "{{path}} {{code}}",
+            "sum by (path, code) (rate(daas_gateway_webhook_requests_total[5m]))",
+        ),
+        (
+            "Webhooks' time, p99",
+            "s",
+            "{{path}}",
+            "histogram_quantile(0.99, sum by (le, path) (rate(daas_gateway_webhook_seconds_bucket[5m])))",
+        ),
+        ("Logins", "ops", "{{outcome}}", "sum by (outcome) (rate(daas_gateway_token_reviews_total[5m]))"),
+        ("Access reviews", "ops", "{{outcome}}", "sum by (outcome) (rate(daas_gateway_access_reviews_total[5m]))"),
+        (
+            "Admission",
+            "ops",
+            "{{webhook}} {{outcome}}",
+            "sum by (webhook, outcome) (rate(daas_gateway_admission_reviews_total[5m]))",
+        ),
+        ("Anchors looked up", "ops", "{{outcome}}", "sum by (outcome) (rate(daas_gateway_anchors_checked_total[5m]))"),
+        ("Accounts whose stake is known", "short", "accounts", "daas_gateway_stake_accounts"),
+        ("Facts about stake not believed", "short", "refused", "increase(daas_gateway_stake_refused_total[10m])"),
+    ],
+    "ledger": [
+        ("Batches anchored per second", "ops", "anchored", "rate(daas_relay_anchored_total[1m])"),
+        (
+            "From decided to anchored",
+            "s",
+            "p99",
+            "histogram_quantile(0.99, sum by (le) (rate(daas_relay_anchor_seconds_bucket[5m])))",
+        ),
+        ("Decisions that wait", "short", "waiting", "daas_relay_waiting"),
+        ("Batches refused", "short", "{{reason}}", "increase(daas_relay_refused_total[10m])"),
+        ("Balance, MIST", "short", "balance", "daas_relay_balance_mist"),
+        ("Gas per minute, MIST", "short", "gas", "increase(daas_relay_gas_mist_total[1m])"),
+        ("Full nodes in trouble", "short", "{{reason}}", "increase(daas_relay_node_trouble_total[10m])"),
+        ("Stored per second", "ops", "{{kind}}", "sum by (kind) (rate(daas_storage_stored_total[1m]))"),
+        ("Values that wait to be stored", "short", "{{kind}}", "sum by (kind) (daas_storage_waiting)"),
+        ("Blobs kept in Walrus", "short", "blobs", "daas_storage_walrus_blobs"),
     ],
     "bus": [
         ("Published per second", "ops", "{{service}} {{subject}}", "rate(daas_published_total[1m])"),

@@ -12,12 +12,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/metrics.md"
+#: Of everything of ours, and of the key servers, which keep the names of Seal.
+PREFIXES = ("daas_", "seal_key_server_")
 KINDS = {"Counter": "counter", "Gauge": "gauge", "Histogram": "histogram"}
 UNITS = {"_timestamp_seconds": "Unix time, s", "_seconds": "s", "_bytes": "bytes", "_mist": "MIST", "_ms": "ms"}
 HEAD = """# Metrics
 
 Written by `infra/prometheus/metrics.py` from the code. Each service shows its own on `/metrics`, beside `process_*` of
-the Prometheus client. `subject` is a row of the catalogue without the cluster, `reason` that of an error.
+the Prometheus client; a key server shows its own on a port apart. `subject` is a row of the catalogue without the
+cluster, `reason` that of an error.
 
 | metric | kind | unit | labels | what it says | in |
 |---|---|---|---|---|---|
@@ -59,7 +62,7 @@ def declared(path: Path) -> Iterator[Metric]:
     for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
         kind = KINDS.get(_called(call))
         texts = [arg.value for arg in call.args[:2] if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
-        if kind is None or len(texts) != 2 or not texts[0].startswith("daas_"):
+        if kind is None or len(texts) != 2 or not texts[0].startswith(PREFIXES):
             continue
         name = texts[0].removesuffix("_total") + ("_total" if kind == "counter" else "")
         yield Metric(name, kind, _labels(call), texts[1], package)

@@ -1,10 +1,13 @@
 """`docker compose up` brings the whole system up; a killed container comes back; the state outlives `down` and `up`.
 
+Pods are placed and proved, Secrets are sealed at admission, opened by stake and encrypted at rest, all from the host.
+
 Needs a Docker engine and the images (`docker compose build`); Prometheus and Grafana are left out, since their images
 come from a registry.
 """
 
 import asyncio
+import base64
 import json
 import os
 import shutil
@@ -23,11 +26,19 @@ from support.cluster import create_namespace, create_nodes, create_pods, node, p
 from daas.kube.client import KubeClient
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVICES = ("gateway", "enclave", "relay", "storage")
+KEY_SERVERS = ("key-server-1", "key-server-2", "key-server-3")
+SERVICES = ("gateway", "enclave", "relay", "storage", "seal-keeper", "kms", *KEY_SERVERS)
+SERVERS = ("nats", "ledger", "kubernetes", "etcd", "walrus")
+IMAGES = (
+    *("devstack:0.1.0", "nats:2.12.2", "etcd:3.5.21"),
+    *(f"{name}:0.1.0" for name in ("gateway", "enclave", "relay", "storage", "sealkeeper", "cli")),
+)
 PORTS = ("KUBERNETES", "LEDGER", "NATS", "ETCD")
-UP_TIMEOUT_S = 240.0
+UP_TIMEOUT_S = 300.0
+PASSWORD = "plaintext-that-nobody-may-keep-51d2"
+TOKEN = "plaintext-that-the-store-may-not-keep-0b7c"
 
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(1200)]
 
 
 def compose_command() -> list[str] | None:
@@ -106,7 +117,7 @@ class Project:
 def project(tmp_path: Path) -> Iterator[Project]:
     if COMPOSE is None or subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
         pytest.skip("no Docker engine with compose answers here")
-    for image in ("devstack:0.1.0", "nats:2.12.2", "etcd:3.5.21", *(f"{service}:0.1.0" for service in SERVICES)):
+    for image in IMAGES:
         if subprocess.run(["docker", "image", "inspect", f"k3s-daas/{image}"], capture_output=True).returncode != 0:
             pytest.skip(f"k3s-daas/{image} has not been built here: docker compose build")
     ports = {f"DAAS_PORT_{name}": str(free_port()) for name in PORTS}
@@ -129,11 +140,53 @@ async def place(kubeconfig: Path, namespace: str, *, nodes: int = 0, count: int 
         )
 
 
+async def write_secrets(kubeconfig: Path) -> dict[str, Any]:
+    """Creates a namespace of ours, a Secret that asks for sealing and one that does not; what became of the first."""
+    async with await KubeClient.connect(kubeconfig) as client:
+        managed = {"metadata": {"name": "shop", "labels": {"k3s-daas.io/managed": "true"}}}
+        await client.request("POST", "/api/v1/namespaces", body=managed)
+        labels = {"k3s-daas.io/seal-policy": "default"}
+        for name, marks, value in (("db", labels, PASSWORD), ("plain", {}, TOKEN)):
+            body = {"metadata": {"name": name, "labels": marks}, "stringData": {"password": value}}
+            await client.request("POST", "/api/v1/namespaces/shop/secrets", body=body)
+        found: dict[str, Any] = await client.request("GET", "/api/v1/namespaces/shop/secrets/db")
+        return found
+
+
+async def read_plain(kubeconfig: Path) -> str:
+    async with await KubeClient.connect(kubeconfig) as client:
+        found = await client.request("GET", "/api/v1/namespaces/shop/secrets/plain")
+        return base64.b64decode(found["data"]["password"]).decode()
+
+
+def check_secrets(project: Project) -> None:
+    """Whoever has the stake opens the sealed one; the API server reads the other; neither lies in its store."""
+    opened = project.daas("secret", "open", "shop/db", "--key", "password")
+    assert opened.returncode == 0, opened.stdout + opened.stderr
+    assert opened.stdout.strip() == PASSWORD
+    assert asyncio.run(read_plain(project.kubeconfig())) == TOKEN
+    for value in (PASSWORD, TOKEN):
+        encoded = base64.b64encode(value.encode()).decode().rstrip("=")
+        searched = project.compose(
+            "exec", "-T", "kubernetes", "grep", "-rlaF", "-e", value, "-e", encoded, "/state", check=False
+        )
+        assert searched.returncode == 1, searched.stdout + searched.stderr  # 1: looked and found nothing
+
+
 def test_pods_are_placed_from_the_host_through_kills_and_a_restart_and_everything_verifies(project: Project) -> None:
     first_s = project.up()
     asyncio.run(place(project.kubeconfig(), "first", nodes=3))
 
-    for service in (*SERVICES, "nats", "ledger", "kubernetes", "etcd"):
+    stored = asyncio.run(write_secrets(project.kubeconfig()))
+    assert set(stored["data"]) == {"password", "k3s-daas.envelope"}
+    refused = project.daas("secret", "open", "shop/db", "--key", "password")
+    assert refused.returncode == 1
+    assert "not-enough-stake" in refused.stdout + refused.stderr
+    staked = project.daas("stake", "deposit", "20")
+    assert staked.returncode == 0, staked.stdout + staked.stderr
+    check_secrets(project)
+
+    for service in (*SERVICES, *SERVERS):
         state = project.inspect(service)["State"]
         os.kill(state["Pid"], signal.SIGKILL)  # as a crash would end it; the engine starts it again
         project.wait(
@@ -145,16 +198,24 @@ def test_pods_are_placed_from_the_host_through_kills_and_a_restart_and_everythin
     for service in SERVICES:
         project.wait(f"{service} healthy again", lambda service=service: project.healthy(service))  # type: ignore[misc] # bound
     asyncio.run(place(project.kubeconfig(), "second"))
+    project.compose("stop", "-t", "20", KEY_SERVERS[2])  # two of the three are enough
+    check_secrets(project)
     registry = json.loads(project.daas("status", "-o", "json").stdout)["registry"]
 
     project.down()
     second_s = project.up()
     asyncio.run(place(project.kubeconfig(), "third"))
+    check_secrets(project)
     assert json.loads(project.daas("status", "-o", "json").stdout)["registry"] == registry
     verified = project.daas("verify", "all")
     assert verified.returncode == 0, verified.stdout + verified.stderr
     one = project.daas("verify", "pod", "first", "pod-7")
     assert one.returncode == 0, one.stdout + one.stderr
+    status = project.daas("status", "-o", "json")
+    assert status.returncode == 0, status.stdout + status.stderr
+    assert all(each["ready"] for each in json.loads(status.stdout)["key_servers"])
+    doctor = project.daas("doctor")
+    assert doctor.returncode == 0, doctor.stdout + doctor.stderr
     print(f"healthy after {first_s:.0f} s the first time, {second_s:.0f} s the second")
 
 
@@ -169,6 +230,16 @@ def test_no_container_is_privileged_writable_or_root(project: Project) -> None:
         assert service["mem_limit"], name
         assert service.get("privileged") is not True, name
         assert not [port for port in service.get("ports", []) if "127.0.0.1" not in str(port)], name
+
+
+@pytest.mark.skipif(COMPOSE is None, reason="docker compose is not installed")
+@pytest.mark.parametrize("profile", ["sui", "k3s", "tools"])
+def test_compose_accepts_each_profile(profile: str) -> None:
+    assert COMPOSE is not None
+    argv = [*COMPOSE, "-f", str(ROOT / "docker-compose.yml"), "--profile", profile, "config", "--services"]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert {"tools": "daas"}.get(profile, profile) in done.stdout.split()
 
 
 def load_config(project: Project) -> dict[str, Any]:

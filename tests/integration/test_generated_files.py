@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from daas.common.nkeys import nkey_public, nkey_seed
 from daas.common.subjects import Service
@@ -16,8 +17,8 @@ from daas.devstack.identities import keep_certificate
 from daas.devstack.nats import nats_server_binary
 
 ROOT = Path(__file__).resolve().parents[2]
-METRIC = re.compile(r"\b(?:daas|process)_[a-z_]+\b")
-DECLARED = re.compile(r"\b(Counter|Gauge|Histogram)\(\s*\"(daas_[a-z_]+)\"")
+METRIC = re.compile(r"\b(?:daas|process|seal_key_server)_[a-z_]+\b")
+DECLARED = re.compile(r"\b(Counter|Gauge|Histogram)\(\s*\"((?:daas|seal_key_server)_[a-z_]+)\"")
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,20 @@ def test_prometheus_accepts_the_alert_rules() -> None:
     rules = ROOT / "infra/prometheus/alerts.yml"
     checked = subprocess.run([promtool, "check", "rules", rules], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_everything_that_prometheus_scrapes_is_a_container() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    names = set(compose["services"])
+    for service in compose["services"].values():
+        networks = service.get("networks", [])
+        if isinstance(networks, dict):
+            names |= {alias for each in networks.values() for alias in (each or {}).get("aliases", ())}
+    jobs = yaml.safe_load((ROOT / "infra/prometheus/prometheus.yml").read_text())["scrape_configs"]
+    scraped = [each for job in jobs if job["job_name"] != "prometheus" for each in job["static_configs"]]
+    assert {each["targets"][0].partition(":")[0] for each in scraped} <= names
+    services = {"gateway", "enclave", "relay", "storage", "seal-keeper", "kms"}
+    assert {each["labels"]["service"] for each in scraped} >= services
 
 
 @pytest.mark.connected

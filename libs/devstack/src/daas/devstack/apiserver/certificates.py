@@ -8,6 +8,7 @@ import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final
 
 import yaml
 from cryptography import x509
@@ -33,6 +34,15 @@ class Identity:
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self.certificate_file, self.key_file)
         return context
+
+
+#: `kubernetes` is the server's name among containers.
+_NAMES: Final = (
+    x509.DNSName("localhost"),
+    x509.DNSName("kubernetes"),
+    x509.DNSName("kubernetes.default.svc"),
+    x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+)
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -71,17 +81,12 @@ def _issue(directory: Path) -> None:
         .add_extension(ca_id, critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    names = [
-        x509.DNSName("localhost"),
-        x509.DNSName("kubernetes.default.svc"),
-        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
-    ]
     serving = (
         certificate_builder(_name("development API server (simulated)"), ca_name, key.public_key())
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(key_usage(ca=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.SubjectAlternativeName(_NAMES), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ca_id), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
@@ -98,10 +103,18 @@ def _fresh(path: Path) -> bool:
     return certificate.not_valid_after_utc > datetime.now(UTC) + timedelta(days=RENEW_DAYS)
 
 
+def _named(path: Path) -> bool:
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    return list(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value) == list(_NAMES)
+
+
 def load_identity(directory: Path) -> Identity:
     """The identity kept in a state directory, made on the first start and renewed before it runs out."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not (_fresh(directory / "ca.crt") and _fresh(directory / "server.crt") and (directory / "server.key").exists()):
+    serving = directory / "server.crt"
+    if not (
+        _fresh(directory / "ca.crt") and _fresh(serving) and _named(serving) and (directory / "server.key").exists()
+    ):
         _issue(directory)
     token_file = directory / "admin.token"
     if not token_file.exists():

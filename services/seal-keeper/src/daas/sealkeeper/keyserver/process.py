@@ -70,7 +70,11 @@ async def serve(settings: KeyServerProcessSettings, stop: asyncio.Event) -> None
             host = settings.key_server_host
             url = await _listen(stack, served.application(), host, _port(settings.key_server_port, place))
             metrics = make_metrics_app(served.metrics)
-            metrics_url = await _listen(stack, metrics, "127.0.0.1", _port(settings.key_server_metrics_port, place))
+            metrics_host, metrics_port = (
+                settings.key_server_metrics_host,
+                _port(settings.key_server_metrics_port, place),
+            )
+            metrics_url = await _listen(stack, metrics, metrics_host, metrics_port)
             object_id = format_address(key.object_id)
             said.append(
                 {"object_id": object_id, "url": url, "public_key": key.public_key.hex(), "metrics": metrics_url}

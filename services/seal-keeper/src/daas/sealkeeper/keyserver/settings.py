@@ -35,8 +35,9 @@ class KeyServerProcessSettings(ProcessSettings):
     key_server_port: Annotated[int, Field(ge=0, le=65535)] = Field(
         default=0, description="port of the first server, the next ones follow; 0: the system chooses each"
     )
+    key_server_metrics_host: str = Field(default="127.0.0.1", description="address of /metrics")
     key_server_metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
-        default=0, description="port of the first server's /metrics on 127.0.0.1; 0: the system chooses"
+        default=0, description="port of the first server's /metrics; 0: the system chooses"
     )
     key_server_simulated: bool = Field(
         default=False,
