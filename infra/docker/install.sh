@@ -1,8 +1,10 @@
 #!/bin/sh
 # Installs what one image holds into /images/<image>, in two steps so that a change of our code keeps the first cached:
 #   install.sh dependencies IMAGE...   the image's subset of the lock, wheels only, every hash checked
-#   install.sh ours IMAGE...           our packages, copied; then bytecode, since the root file system will be read-only
+#   install.sh ours IMAGE...           our packages, copied
+# Both leave bytecode, since the root file system will be read-only.
 set -eu
+compile() { python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$1"; }
 step=$1; shift
 cd /src
 [ "$step" != dependencies ] || { # nkeys, without a wheel, is built by a pinned setuptools
@@ -21,6 +23,7 @@ for image in "$@"; do
       /opt/build/bin/python3 -m pip --python "$target/bin/python3" install --quiet --no-compile --no-deps --no-index \
         --find-links /wheels -r /tmp/names
       rm -f "$target"/bin/[Aa]ctivate*
+      compile "$target"/lib/python3.*/site-packages
       ;;
     ours)
       site=$(echo "$target"/lib/python3.*/site-packages)
@@ -28,7 +31,7 @@ for image in "$@"; do
         mkdir -p "$site/daas"
         cp -R "$folder"/src/daas/. "$site/daas/"
       done
-      python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$site"
+      compile "$site/daas"
       ;;
   esac
 done

@@ -149,13 +149,13 @@ async def write_secrets(kubeconfig: Path) -> dict[str, Any]:
         for name, marks, value in (("db", labels, PASSWORD), ("plain", {}, TOKEN)):
             body = {"metadata": {"name": name, "labels": marks}, "stringData": {"password": value}}
             await client.request("POST", "/api/v1/namespaces/shop/secrets", body=body)
-        found: dict[str, Any] = await client.request("GET", "/api/v1/namespaces/shop/secrets/db")
+        found: dict[str, Any] = json.loads(await client.request("GET", "/api/v1/namespaces/shop/secrets/db"))
         return found
 
 
 async def read_plain(kubeconfig: Path) -> str:
     async with await KubeClient.connect(kubeconfig) as client:
-        found = await client.request("GET", "/api/v1/namespaces/shop/secrets/plain")
+        found = json.loads(await client.request("GET", "/api/v1/namespaces/shop/secrets/plain"))
         return base64.b64decode(found["data"]["password"]).decode()
 
 

@@ -70,16 +70,40 @@ def test_every_base_image_has_a_tag_and_none_is_latest() -> None:
     assert not [name for name in named if ":" not in name.rsplit("/", maxsplit=1)[-1] or name.endswith(":latest")]
 
 
-def inspect(image: str) -> dict[str, object]:
+def run_in(image: str, *arguments: str) -> str:
+    """What Python in a container of the image prints."""
     name = f"k3s-daas/{image}:{VERSION}"
     if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
         pytest.skip("no Docker engine answers here")
     if subprocess.run(["docker", "image", "inspect", name], capture_output=True).returncode != 0:
         pytest.skip(f"{name} has not been built here: docker compose build")
     argv = ["docker", "run", "--rm", "--network", "none", "--read-only", "--entrypoint", "/opt/daas/bin/python3"]
-    shown = subprocess.run([*argv, name, "-I", "-c", LOOK], capture_output=True, text=True, check=True, timeout=120)
-    seen: dict[str, object] = json.loads(shown.stdout)
+    shown = subprocess.run([*argv, name, "-I", *arguments], capture_output=True, text=True, timeout=120)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    return shown.stdout
+
+
+def inspect(image: str) -> dict[str, object]:
+    seen: dict[str, object] = json.loads(run_in(image, "-c", LOOK))
     return seen
+
+
+@pytest.mark.connected
+@pytest.mark.parametrize(
+    ("image", "module"),
+    [
+        *((image, f"daas.{image}") for image in PRODUCTION),
+        ("sealkeeper", "daas.sealkeeper.kms"),
+        ("sealkeeper", "daas.sealkeeper.keyserver"),
+        ("devstack", "daas.devstack.init"),
+        ("devstack", "daas.devstack.apiserver"),
+        ("devstack", "daas.devstack.ledger"),
+        ("devstack", "daas.devstack.nsm"),
+        ("devstack", "daas.devstack.walrus"),
+    ],
+)
+def test_what_an_image_runs_finds_everything_that_it_imports(image: str, module: str) -> None:
+    assert "usage" in run_in(image, "-m", module, "--help").lower()
 
 
 @pytest.mark.connected

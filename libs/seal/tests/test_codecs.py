@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import tomllib
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -35,7 +37,7 @@ from daas.seal.elgamal import Encryption
 from daas.seal.encrypted_object import Aes256Gcm, Hmac256Ctr, Plain, Service
 from daas.seal.key_server import PartialKeyServer
 from daas.seal.ptb import Receiving
-from daas.seal.versions import parse_version
+from daas.seal.versions import LIBRARY_VERSION, parse_version
 
 LOADED = {name: load(name) for name in BACKENDS}
 POINTS = [MasterKey.generate().public_key for _ in range(3)]
@@ -373,3 +375,8 @@ def test_a_key_server_s_data_is_read_strictly() -> None:
 def test_bytes_that_are_no_key_server_are_refused(data: bytes, version: int) -> None:
     with pytest.raises(DaasError):
         KeyServerData.decode(data, version)
+
+
+def test_the_version_that_others_are_told_is_the_one_of_the_distribution() -> None:
+    project = Path(__file__).resolve().parents[1] / "pyproject.toml"
+    assert tomllib.loads(project.read_text())["project"]["version"] == LIBRARY_VERSION

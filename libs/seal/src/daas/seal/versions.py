@@ -1,15 +1,14 @@
 """Versions that clients and key servers tell each other in headers, and how they compare."""
 
 import re
-from importlib.metadata import version
 from typing import Final
 
 from daas.common.errors import InvalidInput
 
 #: Version of MystenLabs/seal's key server whose protocol this library speaks: other implementations compare it.
 PROTOCOL_VERSION: Final = "0.6.10"
-#: Version of this library.
-LIBRARY_VERSION: Final = version("k3s-daas-seal")
+#: Version of this library, as in its pyproject.toml: where sources are copied, no metadata is installed.
+LIBRARY_VERSION: Final = "0.1.0"
 #: Oldest key servers that answer in today's form.
 KEY_SERVER_MIN: Final = (0, 4, 1)
 #: Oldest clients by `Client-Sdk-Type`; other types are taken as they come.
