@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from placement_world import World, make_node, make_pod, placed
 
@@ -313,3 +314,57 @@ def test_a_pod_kept_away_everywhere_says_why_and_comes_when_the_other_has_gone()
     assert applied.decision is not None
     assert applied.decision.leaves[0].reasons == Reason.EXISTING_ANTI_AFFINITY
     assert placed(world.tell(gone("there"), after_ms=2_000)) == {"p": "a"}
+
+
+ZONE = "topology.kubernetes.io/zone"
+
+
+def apart_or_together(side: str, key: str) -> dict[str, Any]:
+    term = {"labelSelector": {"matchLabels": {"app": "web"}}, "topologyKey": key}
+    return {"affinity": {side: {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}
+
+
+def foreign(name: str, node: str) -> PodUpserted:
+    labels = {"labels": {"app": "web"}}
+    return PodUpserted(pod=make_pod(name, nodeName=node, schedulerName="other", phase="Running", metadata=labels))
+
+
+def test_a_pod_that_waits_for_company_comes_when_another_scheduler_brings_it() -> None:
+    world = World()
+    world.nodes(make_node("n0"), make_node("n1"))
+    assert world.pods(make_pod("p", **apart_or_together("podAffinity", "kubernetes.io/hostname"))) == {"p": None}
+    assert placed(world.tell(foreign("w", "n1"), after_ms=11_000)) == {"p": "n1"}
+
+
+def test_a_pod_that_waits_for_the_emptiest_domain_to_fill_comes_when_another_scheduler_fills_it() -> None:
+    world = World()
+    world.nodes(make_node("n0", labels={ZONE: "a"}), make_node("n1", labels={ZONE: "b"}, unschedulable=True))
+    world.tell(foreign("w", "n0"))
+    spread = {"topologyKey": ZONE, "maxSkew": 1, "whenUnsatisfiable": "DoNotSchedule"}
+    rule = {**spread, "labelSelector": {"matchLabels": {"app": "web"}}}
+    pod = make_pod("p", metadata={"labels": {"app": "web"}}, topologySpreadConstraints=[rule])
+    assert world.pods(pod) == {"p": None}
+    assert placed(world.tell(foreign("x", "n1"), after_ms=11_000)) == {"p": "n0"}
+
+
+def test_a_node_that_goes_takes_along_what_kept_pods_away() -> None:
+    world = World()
+    world.nodes(make_node("n0", labels={ZONE: "a"}), make_node("n1", labels={ZONE: "a"}))
+    world.tell(foreign("w", "n0"))
+    assert world.pods(make_pod("p", **apart_or_together("podAntiAffinity", ZONE))) == {"p": None}
+    assert placed(world.tell(NodeDeleted(name="n0", uid="uid-n0"), after_ms=11_000)) == {"p": "n1"}
+
+
+def test_a_promise_that_its_pod_needs_no_more_keeps_nobody_away() -> None:
+    world = World()
+    world.nodes(*(make_node(name, allocatable={"cpu": "1"}) for name in ("n0", "n1")))
+
+    def promised(version: int, host: str) -> PodUpserted:
+        pod = make_pod("p", version, cpu="1", priority=10, nodeSelector={"kubernetes.io/hostname": host})
+        status = msgspec.structs.replace(pod.status, nominated_node_name="n0")
+        return PodUpserted(pod=msgspec.structs.replace(pod, status=status))
+
+    assert placed(world.tell(promised(1, "nowhere"))) == {"p": None}
+    assert world.pods(make_pod("q", cpu="1", nodeSelector={"kubernetes.io/hostname": "n0"})) == {"q": None}
+    assert placed(world.tell(promised(2, "n1"), after_ms=11_000)) == {"p": "n1"}
+    assert placed(world.tell(after_ms=11_000)) == {"q": "n0"}

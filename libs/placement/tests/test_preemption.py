@@ -234,6 +234,44 @@ def test_a_wrong_plan_is_found_without_a_replay() -> None:
     assert (finding.rule, finding.message) == ("preemption", "b has no less priority")
 
 
+def test_a_budget_that_shrank_after_an_earlier_plan_says_nothing_against_another() -> None:
+    world = full(running("a", "n0", cpu="2", metadata={"labels": {"app": "web"}}), running("b", "n1", cpu="2"), nodes=2)
+    world.tell(budget("b0", 1, {"app": "web"}))
+    only: dict[str, Any] = {"nodeSelector": {"kubernetes.io/hostname": "n0"}}
+    assert plans_of(ask(world, make_pod("p", cpu="1", priority=10, **only))) == {"p": ("n0", ["a"])}
+    world.tell(budget("b0", 0, {"app": "web"}))
+    decision = ask(world, make_pod("q", cpu="1", priority=10, nodeSelector={"kubernetes.io/hostname": "n1"})).decision
+    assert decision is not None
+    assert [(plan.node, [v.name for v in plan.victims]) for plan in decision.preemptions] == [("n1", ["b"])]
+    snapshot = world.scheduler.snapshot()
+    assert verify_feasibility(GENESIS, snapshot, decision.batch, decision.leaves, decision.preemptions) is None
+
+
+def test_what_pods_take_where_it_is_not_offered_is_no_room_once_they_are_gone() -> None:
+    """Whichever node was known first: a scheduler that was restored reads them in another order."""
+    gpu: dict[str, Any] = {"requests": {"example.com/gpu": "1"}}
+    world = World()
+    world.nodes(make_node("a"))
+    world.tell(PodUpserted(pod=running("v", "a", **gpu)))
+    world.nodes(make_node("b", allocatable={"example.com/gpu": "1"}))
+    world.tell(PodUpserted(pod=running("w", "b", 10, **gpu)))
+    assert plans_of(ask(world, make_pod("p", priority=10, **gpu))) == {}
+
+
+def test_a_plan_whose_victims_are_gone_is_dropped_by_a_restored_scheduler_too() -> None:
+    world = full(running("a", "n0", cpu="2"), nodes=1)
+    assert plans_of(ask(world, make_pod("p", cpu="2", priority=10))) == {"p": ("n0", ["a"])}
+    world.tell(PodDeleted(uid="uid-a", namespace="default", name="a"), PodUpserted(pod=running("x", "n0", 10, cpu="2")))
+    elder, heir = world.scheduler, Scheduler.restore(GENESIS, world.scheduler.snapshot())
+    assert elder._state.lowest_priority == heir._state.lowest_priority == 10
+    entries, now_ms = list(world.entries), world.now_ms
+    for scheduler in (elder, heir):
+        world.scheduler, world.entries, world.now_ms = scheduler, list(entries), now_ms
+        assert placed(ask(world, make_pod("p", 2, cpu="1", priority=10))) == {"p": None}
+        assert not scheduler._state.plans
+    assert elder.head == heir.head
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_every_plan_is_a_best_one_of_the_reference(seed: int) -> None:
     rng = random.Random(seed)

@@ -283,16 +283,17 @@ def _classify(state: ClusterState, record: PodRecord, kind: PodKind) -> None:
     state.join_gang(record, kind.gang)
     if kind.placed:
         assert kind.profile is not None, "a placed pod has a profile"
-        record.priority = kind.priority
+        state.set_priority(record, kind.priority)
         state.bind(record, record.named, kind.profile)
         return
     if not kind.ours:
         state.idle(record)
-        record.priority = kind.priority
+        state.set_priority(record, kind.priority)
         return
     assert kind.profile is not None, "a pod of ours has a profile"
     unchanged = (kind.priority, kind.pod_class, kind.profile) == (record.priority, record.pod_class, record.profile)
-    record.priority, record.pod_class = kind.priority, kind.pod_class
+    state.set_priority(record, kind.priority)
+    record.pod_class = kind.pod_class
     state.change_profile(record, kind.profile)
     if record.state is PodState.ASSUMED or (record.state in PENDING and unchanged):
         return

@@ -102,6 +102,8 @@ class Known:
         self._count_resources(record, -1)
         self.dirty_nodes[record.name] = None
         self.changed_nodes[record.name] = None
+        # it may have been the emptiest domain, or have carried the pod that others keep away from
+        self.helped = True
 
     def _count_resources(self, record: NodeRecord, step: int) -> None:
         for resource, amount in record.capacity.items():

@@ -53,10 +53,9 @@ class Budgets:
             for i, (budget, _) in enumerate(self._rules)
         ]
 
-    @property
-    def overdrawn(self) -> bool:
-        """Whether plans promise more evictions than a budget allows."""
-        return any(left < 0 for left in self._left)
+    def overdrawn_by(self, pods: Iterable[PodRecord]) -> bool:
+        """Whether plans promise more evictions than a budget allows that speaks of one of these pods."""
+        return any(self._left[i] < 0 for record in pods for i in self._of(record))
 
     def _of(self, record: PodRecord) -> list[int]:
         """The budgets that still count a pod's eviction."""
@@ -119,5 +118,6 @@ def broken_plan(state: ClusterState, preemption: Preemption, sequence: int) -> s
             return f"{victim.name} is not on {preemption.node}"
         if found.priority >= record.priority:
             return f"{victim.name} has no less priority"
-    budgets = Budgets(state, record.namespace)
-    return "a budget forbids it" if budgets.overdrawn else None
+    # a budget that allows less than it did when an earlier plan was made says nothing about this one
+    victims = [state.pods[victim.uid] for victim in preemption.victims]
+    return "a budget forbids it" if Budgets(state, record.namespace).overdrawn_by(victims) else None

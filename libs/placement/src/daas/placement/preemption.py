@@ -53,7 +53,8 @@ class Preemptor:
 
     def may_preempt(self, record: PodRecord) -> bool:
         """Whether making room can be thought of: cheap, and False for all pods where all are of one priority."""
-        return record.priority > self._state.lowest_priority and not record.gang
+        planned = record.plan is not None
+        return (planned or record.priority > self._state.lowest_priority) and not record.gang
 
     def under_way(self, record: PodRecord) -> bool:
         """Whether an earlier plan still waits for its victims to go."""

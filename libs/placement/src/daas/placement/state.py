@@ -4,6 +4,8 @@ Every change goes through one of the public methods, keeps capacity and queue in
 state root and which nodes of the engine have to be looked at again.
 """
 
+from collections import Counter
+
 from daas.placement.kinds import PodKinds
 from daas.placement.known import Known
 from daas.placement.policy import Policy
@@ -23,7 +25,7 @@ class ClusterState(Known):
         plans: uid to pods with a plan; victims: uid of a pod to be evicted to that of the pod it makes room for.
         nominated: node name to the pods that were promised it; gangs: (namespace, group) to its pods.
         holdings: namespace to what its placed pods take, with `pods`.
-        lowest_priority: of all pods that were ever seen on a node; it only saves looking for victims.
+        priorities: priority to how many pods on nodes have it.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -38,7 +40,7 @@ class ClusterState(Known):
         self.queue = PendingQueue()
         self.kinds = PodKinds(policy.scheduler_name)
         self.holdings: dict[str, dict[str, int]] = {}
-        self.lowest_priority = 2**31
+        self.priorities: Counter[int] = Counter()
         #: No assumed pod lapses before this time.
         self._lapses_ms = -1
 
@@ -115,6 +117,8 @@ class ClusterState(Known):
         record.attempts = record.not_before_ms = record.ticket = 0
         record.pod_class = None
         self._settle(record, node, PodState.BOUND)
+        # a pod that waits for others beside it, or for the emptiest domain to fill, is helped by whoever came
+        self.helped = True
 
     def assume(self, record: PodRecord, node: str, sequence: int, expires_ms: int) -> None:
         """Placed by decision `sequence`; the engine has counted it already."""
@@ -168,7 +172,7 @@ class ClusterState(Known):
     def _settle(self, record: PodRecord, node: str, state: PodState, *, engine_knows: bool = False) -> None:
         record.state = state
         record.node = node
-        self.lowest_priority = min(self.lowest_priority, record.priority)
+        self._count_priority(record, 1)
         self._hold(record, 1)
         if state is PodState.ASSUMED:
             self.assumed[record.uid] = record
@@ -184,6 +188,8 @@ class ClusterState(Known):
         self.neighbours.add(record.profile, node, tell=not engine_knows)
         if record.claims:
             self.claims.settle(record)
+        if record.nominated not in ("", node):
+            self.helped = True  # what it was promised elsewhere is kept for it no more
         self.dirty_pods[record.uid] = None
 
     def _leave(self, record: PodRecord) -> None:
@@ -192,6 +198,7 @@ class ClusterState(Known):
             self.queue.remove(record)
         elif record.state in TAKES_CAPACITY:
             self.assumed.pop(record.uid, None)
+            self._count_priority(record, -1)
             self._hold(record, -1)
             beside = self.pods_on[record.node]
             del beside[record.uid]
@@ -206,7 +213,7 @@ class ClusterState(Known):
                 known.give_back(record.demand)
                 self.dirty_nodes[record.node] = None
                 self.changed_usage[record.node] = None
-                self.helped = True
+            self.helped = True
             record.node = ""
             record.sequence = record.expires_ms = 0
 
@@ -302,6 +309,27 @@ class ClusterState(Known):
             self.neighbours.add(profile, record.node, tell=True)
             self.helped = True
         record.profile = profile
+
+    @property
+    def lowest_priority(self) -> int:
+        """Of the pods on nodes; more than any pod has where there is none."""
+        return min(self.priorities, default=2**31)
+
+    def set_priority(self, record: PodRecord, priority: int) -> None:
+        """Changes a pod's priority, also while it is on a node."""
+        placed = record.state in TAKES_CAPACITY
+        if placed:
+            self._count_priority(record, -1)
+        record.priority = priority
+        if placed:
+            self._count_priority(record, 1)
+
+    def _count_priority(self, record: PodRecord, step: int) -> None:
+        left = self.priorities[record.priority] + step
+        if left:
+            self.priorities[record.priority] = left
+        else:
+            del self.priorities[record.priority]
 
     def _hold(self, record: PodRecord, step: int, demand: Demand | None = None) -> None:
         """Counts for the tenant what a pod takes, or no longer."""

@@ -5,7 +5,7 @@ rank, the place of a node's name among all names.
 """
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -233,6 +233,7 @@ class NodeTable:
         if self._bloated(len(nodes)):
             self._build(max(16, 2 * len(nodes)))
             changed = dict.fromkeys(nodes)
+        known = len(self.columns)
         for name in changed:
             record = nodes.get(name)
             if record is None:
@@ -242,6 +243,15 @@ class NodeTable:
         for name in usage:
             if name in nodes and name not in changed:
                 self._put_usage(self.slot_of[name], nodes[name])
+        self._put_debts(nodes, list(self.columns.items())[known:])
+
+    def _put_debts(self, nodes: Mapping[str, NodeRecord], added: Sequence[tuple[str, int]]) -> None:
+        """Of new resources, what pods take on nodes that don't offer them."""
+        for resource, row in added:
+            for name, slot in self.slot_of.items():
+                used = nodes[name].used.get(resource, 0)
+                if used and resource not in nodes[name].capacity:
+                    self.extra[row - BUILT_IN, slot] = -_clip(used)
 
     def _bloated(self, nodes: int) -> bool:
         allowed = _SLACK * (nodes + 1024)

@@ -1,0 +1,66 @@
+"""What must be so once nothing happens any more: every pod of ours is placed, or fits nowhere by the reference."""
+
+import msgspec
+from placement_world import World, reference_feasible
+
+from daas.placement.log import PodUpserted
+from daas.placement.model import Pod
+from daas.placement.records import PENDING, PodRecord, PodState
+from daas.placement.scheduler import Scheduler
+
+#: Entries without a placement after which nothing else is to come, and entries after which that has to be so.
+QUIET = 3
+ROUNDS = 200
+#: Longer than a placement waits for its bind, and than any pod waits for its next try.
+LAPSE_MS = 200_000
+ROUND_MS = 11_000
+
+
+def check_nothing_lost(world: World) -> None:
+    """Lets a copy of a world come to rest, every placement bound, and looks at who still waits.
+
+    Raises:
+        AssertionError: it does not come to rest, or a pod waits that the reference has a node for.
+    """
+    still = World(world.genesis)
+    still.scheduler = Scheduler.restore(world.genesis, world.scheduler.snapshot())
+    still.entries = list(world.entries)
+    state = still.scheduler._state
+    still.now_ms = state.last_ms
+    still.tell(after_ms=LAPSE_MS)
+    quiet = 0
+    for _ in range(ROUNDS):
+        bound = [_bound(record) for record in state.assumed.values()]
+        decision = still.tell(*bound, after_ms=ROUND_MS).decision
+        placed = decision is not None and any(leaf.node is not None for leaf in decision.leaves)
+        quiet = 0 if placed or bound else quiet + 1
+        if quiet == QUIET:
+            break
+    assert quiet == QUIET, "placements go on and on"
+    _check_waiting(still)
+
+
+def _bound(record: PodRecord) -> PodUpserted:
+    """The pod as it is seen where it was placed."""
+    pod = msgspec.json.decode(record.encoded, type=Pod)
+    meta = msgspec.structs.replace(pod.metadata, resource_version=str(record.version + 1))
+    spec = msgspec.structs.replace(pod.spec, node_name=record.node)
+    return PodUpserted(pod=msgspec.structs.replace(pod, metadata=meta, spec=spec))
+
+
+def _check_waiting(world: World) -> None:
+    state = world.scheduler._state
+    waiting = [record for record in state.pods.values() if record.state in PENDING]
+    assert all(r.state is PodState.UNSCHEDULABLE or r.priority > state.lowest_priority for r in waiting)
+    on: dict[str, list[Pod]] = {}
+    for record in state.pods.values():
+        if record.node:
+            on.setdefault(record.node, []).append(msgspec.json.decode(record.encoded, type=Pod))
+    namespaces = {key[2]: r.value.labels or {} for key, r in state.objects.items() if key[0] == "Namespace"}
+    nodes = [node.node for node in state.nodes.values()]
+    for record in waiting:
+        if record.gang or record.claims or record.state is PodState.BACKOFF:
+            continue
+        pod = msgspec.json.decode(record.encoded, type=Pod)
+        feasible = {node.metadata.name for node in reference_feasible(pod, nodes, on, namespaces)}
+        assert feasible <= set(state.nominated), f"{record.uid} waits, though {sorted(feasible)} would do"
