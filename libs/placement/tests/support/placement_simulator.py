@@ -3,20 +3,12 @@
 import random
 
 import msgspec
-from placement_quiet import check_nothing_lost
+from placement_stillness import check_nothing_lost, root_from_scratch
 from placement_turmoil import check_plans, eviction, storage_event, with_volumes
 from placement_world import World, random_node, random_pod
 
 from daas.placement import Applied
 from daas.placement.batch import decisions_root
-from daas.placement.commitment import (
-    NODE_BUCKETS,
-    OBJECT_BUCKETS,
-    POD_BUCKETS,
-    TOMBSTONE_BUCKETS,
-    BucketTree,
-    state_root,
-)
 from daas.placement.fairness import verify_fairness
 from daas.placement.integrity import verify_feasibility
 from daas.placement.kinds import GANG_LABEL
@@ -40,7 +32,6 @@ from daas.placement.log import (
     TenantUpserted,
 )
 from daas.placement.model import LabelSelector, Node, Pod
-from daas.placement.objects import leaf_name
 from daas.placement.records import PENDING, TAKES_CAPACITY, PodState
 from daas.placement.scheduler import Scheduler
 
@@ -315,24 +306,9 @@ class Simulator:
                 assert node.used[resource] <= node.capacity.get(resource, 0)
 
     def check_nothing_lost(self) -> None:
-        """As `placement_quiet.check_nothing_lost`, on a copy: the log goes on as if nobody had looked."""
+        """As `placement_stillness.check_nothing_lost`, on a copy: the log goes on as if nobody had looked."""
         if not self.world.scheduler._state.resync_id:
             check_nothing_lost(self.world)
-
-
-def root_from_scratch(scheduler: Scheduler) -> bytes:
-    state = scheduler._state
-    trees = []
-    for buckets, leaves in (
-        (NODE_BUCKETS, {name: record.to_bcs() for name, record in state.nodes.items()}),
-        (POD_BUCKETS, {uid: record.to_bcs() for uid, record in state.pods.items()}),
-        (TOMBSTONE_BUCKETS, {uid: state._tombstone(uid) for uid in state.tombstones}),
-        (OBJECT_BUCKETS, {leaf_name(key): record.to_bcs() for key, record in state.objects.items()}),
-    ):
-        tree = BucketTree(buckets)
-        tree.update(leaves)
-        trees.append(tree.root)
-    return state_root(state.counters(), *trees)
 
 
 def digest_of_run(seed: int, steps: int) -> str:

@@ -1,10 +1,19 @@
-"""What must be so once nothing happens any more: every pod of ours is placed, or fits nowhere by the reference."""
+"""What must be so whatever came before: a root over all that is known, and nobody forgotten once nothing happens."""
 
 import msgspec
 from placement_world import World, reference_feasible
 
+from daas.placement.commitment import (
+    NODE_BUCKETS,
+    OBJECT_BUCKETS,
+    POD_BUCKETS,
+    TOMBSTONE_BUCKETS,
+    BucketTree,
+    state_root,
+)
 from daas.placement.log import PodUpserted
 from daas.placement.model import Pod
+from daas.placement.objects import leaf_name
 from daas.placement.records import PENDING, PodRecord, PodState
 from daas.placement.scheduler import Scheduler
 
@@ -14,6 +23,22 @@ ROUNDS = 200
 #: Longer than a placement waits for its bind, and than any pod waits for its next try.
 LAPSE_MS = 200_000
 ROUND_MS = 11_000
+
+
+def root_from_scratch(scheduler: Scheduler) -> bytes:
+    """The state root, of trees that are built anew."""
+    state = scheduler._state
+    trees = []
+    for buckets, leaves in (
+        (NODE_BUCKETS, {name: record.to_bcs() for name, record in state.nodes.items()}),
+        (POD_BUCKETS, {uid: record.to_bcs() for uid, record in state.pods.items()}),
+        (TOMBSTONE_BUCKETS, {uid: state._tombstone(uid) for uid in state.tombstones}),
+        (OBJECT_BUCKETS, {leaf_name(key): record.to_bcs() for key, record in state.objects.items()}),
+    ):
+        tree = BucketTree(buckets)
+        tree.update(leaves)
+        trees.append(tree.root)
+    return state_root(state.counters(), *trees)
 
 
 def check_nothing_lost(world: World) -> None:
