@@ -65,6 +65,49 @@ async def replace_evicted(client: KubeClient, owners: list[str]) -> None:
         await asyncio.sleep(0.2)
 
 
+async def budgets_bound_plans_and_evictions(stack: Stack, client: KubeClient) -> None:
+    """Budgets are in the committed state: a plan takes no more than they leave; a step forbidden by then ends it."""
+    pods = [p for p in await list_pods(client, WORK) if p.spec.node_name]
+    budget = {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "careful"},
+        "spec": {"selector": {}, "minAvailable": len(pods) - 1},
+    }
+    await client.request("POST", f"/apis/policy/v1/namespaces/{WORK}/poddisruptionbudgets", body=budget)
+    arguments = ("--max-moves", "2", "--max-per-node", "2")
+    for _ in range(40):
+        code, text = await daas(stack, "rebalance", "plan", *arguments, "-o", "json")
+        assert code == 0, text
+        moves = json.loads(text)["moves"]
+        if len(moves) == 1:
+            break
+        await asyncio.sleep(0.25)
+    assert len(moves) == 1, moves
+
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "daas.cli", "rebalance", "apply", *arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "DAAS_CONTEXT": str(stack.context_path), "COLUMNS": "200"},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    async with asyncio.timeout(120):
+        seen = await process.stdout.readuntil(b"[y/N]")
+    assert b"evict 1 pods" in seen
+    # While somebody thinks about it, another eviction uses the budget up.
+    other = next(p.metadata.name for p in pods if p.metadata.name not in {move["name"] for move in moves})
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": other}}
+    await client.request("POST", f"/api/v1/namespaces/{WORK}/pods/{other}/eviction", body=eviction)
+    output, _ = await asyncio.wait_for(process.communicate(b"y\n"), 120)
+    assert process.returncode == 1, output.decode()
+    assert "disruption-budget" in output.decode()
+    assert "0 of 1 moves made" in output.decode()
+    assert moves[0]["name"] in {p.metadata.name for p in await list_pods(client, WORK)}
+
+
 async def lopsided(client: KubeClient) -> list[str]:
     """Three nodes, six owned pods on the first, one pod of ours that is placed and one that fits nowhere."""
     await create_nodes(client, [node(f"node-{n}") for n in range(3)])
@@ -124,6 +167,8 @@ async def test_what_the_cluster_decided_is_explained_planned_and_moved_with_proo
         assert "2 of 2 moves made" in text
         left = [p for p in await list_pods(client, WORK) if p.spec.node_name == "node-0" and "set-" in p.metadata.name]
         assert len(left) < 6
+
+        await budgets_bound_plans_and_evictions(stack, client)
 
         # Nothing was decided against the policies.
         assert (await daas(stack, "policy", "verify"))[0] == 0

@@ -27,6 +27,7 @@ from daas.common.messages import (
     StorageStored,
     decode,
 )
+from daas.common.plans import Basis, Planned
 from daas.common.subjects import Service, Stream
 from daas.devstack.etcd import EtcdServer
 from daas.devstack.nats import NatsServer
@@ -266,7 +267,17 @@ async def test_snapshots_are_copied_and_shorten_the_replay(cluster: Cluster) -> 
 async def test_what_happened_to_pods_and_keys_is_kept_as_it_was_said(cluster: Cluster) -> None:
     key, digest = "ab" * 32, "cd" * 32
     pod: dict[str, Any] = {"pod_uid": "u", "namespace": "default", "name": "web", "node": "n"}
+    basis = Basis(
+        chain=digest, registry="0x" + key, policy=digest, sequence=1, digest=digest, log_sequence=2, log_root=digest,
+        state_root=digest,
+    )  # fmt: skip
+    plan = Planned(
+        request_id="r", kind="allocation", basis=basis, asked={"objective": {}}, certificate="AA==",
+        certificate_digest=digest, method="greedy", timestamp_ms=1, public_key=key, signature=key * 2, simulated=True,
+    )  # fmt: skip
     facts = (
+        (subjects.ALLOCATION_PLANNED, cluster.enclave, "plans/allocation", plan),
+        (subjects.REBALANCE_PLANNED, cluster.enclave, "plans/rebalance", replace(plan, kind="rebalance", asked={})),
         (subjects.PLACEMENT_BOUND, cluster.gateway, "bound", PlacementBound(
             **pod, sequence=1, index=0, payload_digest=digest, tx_digest="T", created_ms=1, decided_ms=2, anchored_ms=3,
             bound_ms=4, simulated=True,
@@ -300,12 +311,21 @@ async def test_what_happened_to_pods_and_keys_is_kept_as_it_was_said(cluster: Cl
             await bus.publish(subject, fact, message_id=cluster.fact_id())
 
     async def kept() -> bool:
-        return len([kv async for kv in cluster.etcd.prefix(cluster.store.keys.root)]) == 9
+        return len([kv async for kv in cluster.etcd.prefix(cluster.store.keys.root)]) == 13
 
+    await cluster.enclave.publish(
+        subjects.ALLOCATION_PLANNED, replace(plan, kind="elsewhere/x"), message_id=cluster.fact_id()
+    )
+
+    async def refused() -> bool:
+        return [letter.reason for letter in await cluster.dead_letters()] == ["plan-kind"]
+
+    await until(refused, "a plan whose kind would be another key")
     await until(kept, "facts in etcd")
     for _, _, folder, fact in facts:
         values = [kv.value async for kv in cluster.etcd.prefix(f"{cluster.store.keys.root}{folder}/")]
-        assert {decode(value, type(fact)) for value in values} == {fact}
+        assert values
+        assert all(decode(value, type(fact)) == fact for value in values)
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.05, 0.2])

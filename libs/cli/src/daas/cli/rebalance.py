@@ -94,13 +94,7 @@ def moves_of(found: VerifiedPlan) -> tuple[Move, ...]:
 
 
 async def _plan(context: Context, policy: RebalancePolicy, *, offline: bool) -> VerifiedPlan:
-    async with await _kube(context) as client:
-        budgets = await live.budgets_now(client)
-    request = RebalancePlan(
-        request_id=secrets.token_hex(8),
-        policy=msgspec.to_builtins(policy),
-        budgets=tuple(msgspec.to_builtins(budgets)),
-    )
+    request = RebalancePlan(request_id=secrets.token_hex(8), policy=msgspec.to_builtins(policy))
     return await plan(context, REBALANCE_PLAN, request, offline=offline)
 
 

@@ -14,7 +14,7 @@ from daas.common.messages import U64, Base64, Digest, Message, Name, ObjectId, P
 
 ALLOCATION: Final = "allocation"
 REBALANCE: Final = "rebalance"
-MAX_BUDGETS: Final = 4096
+MAX_PAST_MOVES: Final = 4096
 _DOMAIN: Final = "k3s-daas/plan/1"
 
 
@@ -34,13 +34,12 @@ class RebalancePlan(Message, frozen=True, kw_only=True):
 
     Attributes:
         policy: fields of `daas.placement.balance.RebalancePolicy`.
-        budgets, past: `Budget` and `PastMove` of the same package: what the log does not tell.
+        past: `PastMove` of the same package: what the log does not tell. Disruption budgets it does tell.
     """
 
     request_id: Name
     policy: dict[str, Any]
-    budgets: Annotated[tuple[Any, ...], msgspec.Meta(max_length=MAX_BUDGETS)] = ()
-    past: Annotated[tuple[Any, ...], msgspec.Meta(max_length=MAX_BUDGETS)] = ()
+    past: Annotated[tuple[Any, ...], msgspec.Meta(max_length=MAX_PAST_MOVES)] = ()
 
 
 class Basis(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +80,7 @@ class Planned(Message, frozen=True, kw_only=True):
 
     Attributes:
         kind: `allocation` or `rebalance`.
-        asked: the request's fields, as they were taken: objective, or policy, budgets and past moves.
+        asked: the request's fields, as they were taken: objective, or policy and past moves.
         certificate: base64 of the deflated BCS of the allocation's certificate, or of the BCS of the rebalance plan.
         certificate_digest: blake2b-256 over the certificate's BCS.
         method: how it was found; nothing rests on it.

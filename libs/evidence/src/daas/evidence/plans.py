@@ -24,9 +24,10 @@ from daas.evidence.report import Check, Report, failed, passed
 from daas.evidence.trust import Trust
 from daas.evidence.verify import Making, make_check, report_of
 from daas.placement.allocation import Certificate, Moment, Objective, verify
-from daas.placement.balance import Budget, PastMove, RebalancePolicy, Situation
+from daas.placement.balance import PastMove, RebalancePolicy, Situation
 from daas.placement.balance import RebalancePlan as Moves
 from daas.placement.balance import verify as verify_moves
+from daas.placement.balance.situation import committed_budgets
 
 FORMAT: Final = "k3s-daas.io/plan"
 _PLAN_CHECKS: Final = ("plan signature", "plan basis", "plan certificate")
@@ -186,16 +187,15 @@ def certificate(planned: Planned, moment: Moment) -> Check:
 
 
 def situation_of(planned: Planned, moment: Moment) -> Situation:
-    """What a rebalance was planned from.
+    """What a rebalance was planned from: cluster and disruption budgets as the log leads to them.
 
     Raises:
         Refused: `plan-request`: the fact's request is none.
     """
-    budgets = _convert(planned.asked.get("budgets", ()), tuple[Budget, ...])
     return Situation(
         cluster=moment.cluster,
         policy=_convert(planned.asked.get("policy", {}), RebalancePolicy),
-        budgets=tuple(sorted(budgets, key=lambda budget: (budget.namespace, budget.name))),
+        budgets=committed_budgets(moment.budgets),
         past=_convert(planned.asked.get("past", ()), tuple[PastMove, ...]),
         now_ms=moment.now_ms,
     )

@@ -12,6 +12,7 @@ from daas.placement.model import Text
 from daas.placement.records import PENDING, PodRecord, PodState
 from daas.placement.selectors import selector_of
 from daas.placement.state import ClusterState
+from daas.placement.storage import PodDisruptionBudget
 
 NEVER = "Never"
 
@@ -52,6 +53,11 @@ class Budgets:
             )
             for i, (budget, _) in enumerate(self._rules)
         ]
+
+    @property
+    def left(self) -> list[tuple[PodDisruptionBudget, int]]:
+        """Each budget with what it still allows, never below 0."""
+        return [(budget, max(left, 0)) for (budget, _), left in zip(self._rules, self._left, strict=True)]
 
     def overdrawn_by(self, pods: Iterable[PodRecord]) -> bool:
         """Whether plans promise more evictions than a budget allows that speaks of one of these pods."""

@@ -15,15 +15,16 @@ from daas.common.plans import ALLOCATION
 from daas.placement import Genesis, Policy
 from daas.placement.allocation import Objective, build_model, plan_model, plan_without_solver
 from daas.placement.allocation.planner import Effort
-from daas.placement.allocation.view import moment_of_snapshot
-from daas.placement.balance import Budget, PastMove, RebalancePolicy, Situation, plan
+from daas.placement.allocation.view import Moment, moment_of_snapshot
+from daas.placement.balance import PastMove, RebalancePolicy, Situation, plan
+from daas.placement.balance.situation import committed_budgets
 
 #: Behind the decisions wherever both want the processor.
 NICE = 10
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What to plan. `asked` holds `objective`, or `policy`, `budgets` and `past`, as JSON values."""
+    """What to plan. `asked` holds `objective`, or `policy` and `past`, as JSON values."""
 
     kind: str
     chain: bytes
@@ -67,20 +68,19 @@ def make(job: Job) -> Made:
         packed, digest = outcome.certificate.pack(), outcome.certificate.digest()
         method = "linear-program" if solver else "subgradient"
     else:
-        made = plan(situation_of(moment.cluster, job.asked, moment.now_ms))
+        made = plan(situation_of(moment, job.asked))
         packed, digest, method = made.to_bcs(), made.digest(), "greedy"
     return Made(certificate=packed, digest=digest, method=method, now_ms=moment.now_ms, state_root=moment.state_root)
 
 
-def situation_of(cluster: Any, asked: dict[str, Any], now_ms: int) -> Situation:
-    """What a rebalance is planned from, budgets in their order."""
-    budgets = _convert(asked.get("budgets", ()), tuple[Budget, ...])
+def situation_of(moment: Moment, asked: dict[str, Any]) -> Situation:
+    """What a rebalance is planned from: cluster and disruption budgets of the committed state, rules as asked."""
     return Situation(
-        cluster=cluster,
+        cluster=moment.cluster,
         policy=_convert(asked.get("policy", {}), RebalancePolicy),
-        budgets=tuple(sorted(budgets, key=lambda budget: (budget.namespace, budget.name))),
+        budgets=committed_budgets(moment.budgets),
         past=_convert(asked.get("past", ()), tuple[PastMove, ...]),
-        now_ms=now_ms,
+        now_ms=moment.now_ms,
     )
 
 

@@ -59,7 +59,7 @@ class PlanDesk:
 
     async def rebalance(self, request: RebalancePlan) -> Planned:
         """Which pods should move where. Raises as `_plan`."""
-        asked = {"policy": request.policy, "budgets": request.budgets, "past": request.past}
+        asked = {"policy": request.policy, "past": request.past}
         return await self._plan(request.request_id, "rebalance", asked, subjects.REBALANCE_PLANNED)
 
     async def _plan(self, request_id: str, kind: str, asked: dict[str, Any], subject: Subject) -> Planned:

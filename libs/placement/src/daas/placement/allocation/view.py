@@ -12,10 +12,12 @@ import msgspec
 from daas.placement.allocation.cluster import Cluster, Running
 from daas.placement.batch import PlacementBatch
 from daas.placement.model import Node, Pod
+from daas.placement.plans import Budgets
 from daas.placement.policy import Genesis
 from daas.placement.records import PENDING, TAKES_CAPACITY, PodState
 from daas.placement.snapshot import SnapshotHead, read_snapshot
 from daas.placement.state import ClusterState
+from daas.placement.storage import PodDisruptionBudget
 
 
 class NodeView(Protocol):
@@ -69,10 +71,12 @@ class Moment(NamedTuple):
     """A state as computations on it see it.
 
     Attributes:
+        budgets: disruption budgets by namespace and name, with what they allow beyond the evictions already planned.
         head: where chain and log stood. now_ms: the log's time. state_root: computed from what was read.
     """
 
     cluster: Cluster
+    budgets: tuple[tuple[PodDisruptionBudget, int], ...]
     head: SnapshotHead
     now_ms: int
     state_root: bytes
@@ -87,7 +91,13 @@ def moment_of_snapshot(genesis: Genesis, snapshot: bytes) -> Moment:
     """
     state = ClusterState(genesis.policy)
     head = read_snapshot(snapshot, genesis.digest(), state)
-    return Moment(cluster_of(state.nodes.values(), state.pods.values()), head, state.last_ms, state.root())
+    cluster = cluster_of(state.nodes.values(), state.pods.values())
+    return Moment(cluster, budgets_of(state), head, state.last_ms, state.root())
+
+
+def budgets_of(state: ClusterState) -> tuple[tuple[PodDisruptionBudget, int], ...]:
+    """The disruption budgets that the log has told of, by namespace and name, and what each allows now."""
+    return tuple(rule for namespace in sorted(state.budgets()) for rule in Budgets(state, namespace).left)
 
 
 def cluster_of_snapshot(genesis: Genesis, snapshot: bytes, anchored: PlacementBatch | None = None) -> Cluster:

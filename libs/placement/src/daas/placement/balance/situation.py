@@ -1,5 +1,6 @@
 """The committed input of a rebalance: the cluster, disruption budgets, what was moved lately, and the rules."""
 
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from daas.placement.allocation.cluster import Cluster
 from daas.placement.allocation.errors import ClusterError
 from daas.placement.model import LabelSelector, Model, Name, Pod
 from daas.placement.resources import CPU, MEMORY
+from daas.placement.storage import PodDisruptionBudget
 
 MAX_BUDGETS = 4096
 MAX_PAST_MOVES = 4096
@@ -77,6 +79,20 @@ class Budget(Model, frozen=True, kw_only=True):
     name: Name
     selector: LabelSelector | None = None
     disruptions_allowed: Annotated[int, msgspec.Meta(ge=0, lt=2**31)] = 0
+
+
+def committed_budgets(rules: Iterable[tuple[PodDisruptionBudget, int]]) -> tuple[Budget, ...]:
+    """The budgets of a committed state, in order, with what each allows."""
+    found = (
+        Budget(
+            namespace=budget.metadata.namespace,
+            name=budget.metadata.name,
+            selector=budget.spec.selector,
+            disruptions_allowed=left,
+        )
+        for budget, left in rules
+    )
+    return tuple(sorted(found, key=lambda budget: (budget.namespace, budget.name)))
 
 
 class PastMove(msgspec.Struct, frozen=True, kw_only=True):
