@@ -60,6 +60,7 @@ class DayStack(Stack):
             self.state_dir / "nats", identities=self.state_dir / "identities", cluster=self.cluster
         )
         self.nats = self.guarded
+        self._missing: set[str] = set()
         self._ports: dict[str, int] = {}
         self._nats_urls: dict[str, str] = {}
         self._front: Proxy | None = None
@@ -195,10 +196,14 @@ class DayStack(Stack):
 
     # --- what a supervisor does ---------------------------------------------------------------------------------
 
-    def _alive(self, name: str) -> bool:
+    def part(self, name: str) -> Process:
+        """The process of a part; another one once it has been started again."""
         if name == "etcd":
-            return self.etcd.running
-        return self.nats.process.running if name == "nats" else self.processes[name].running
+            return self.etcd.process
+        return self.nats.process if name == "nats" else self.processes[name]
+
+    def _alive(self, name: str) -> bool:
+        return self.part(name).running
 
     async def _supervise(self) -> None:
         """Starts again what has ended; each by itself, since one may need another to become ready."""
@@ -209,7 +214,9 @@ class DayStack(Stack):
                     if name in starting and not starting[name].done():
                         continue
                     if not self._alive(name):
-                        self.restarts[name] += 1
+                        if name not in self._missing:
+                            self.restarts[name] += 1
+                            self._missing.add(name)
                         starting[name] = asyncio.create_task(self._start_again(name), name=f"start {name}")
                 await asyncio.sleep(POLL_S)
         finally:
@@ -235,18 +242,15 @@ class DayStack(Stack):
                 await how[name]()
             else:
                 await self.start_service(name)
+            self._missing.discard(name)
 
     # --- what is done to it, and how it is --------------------------------------------------------------------------
-
-    def pid(self, name: str) -> int:
-        """The process of a part."""
-        return self.pids()[name]
 
     def signal(self, name: str, number: signal.Signals) -> None:
         """A signal to a part, where it lives."""
         if self._alive(name):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid(name), number)
+                os.kill(self.part(name).pid, number)
 
     async def well(self, name: str) -> bool:
         """Whether a part answers as it does when all is well; of the gateways one leads and the other listens."""

@@ -124,10 +124,10 @@ class Injector:
         self._report.injuries.append(injury)
         async with asyncio.TaskGroup() as recovery:
             recovery.create_task(self._next_pod(injury, begin, pod))
-            restarts = stack.restarts[target]
+            before = stack.part(target)
             if fault.how == "kill":
                 stack.signal(target, signal.SIGKILL)
-                await stack.until(lambda: _true(stack.restarts[target] > restarts), f"{target} is missed")
+                await stack.until(lambda: _true(stack.part(target) is not before), f"{target} is started again")
             else:
                 await self._hold(fault)
             await stack.until(lambda: stack.well(target), f"{target} is well again")

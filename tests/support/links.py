@@ -82,6 +82,10 @@ class Namespaces(Links):
         name = f"d{self._mark}{self._number[service]}"
         return f"{name}h", f"{name}n"
 
+    def names(self, service: str) -> tuple[str, str, str]:
+        """What is made for a service: the namespace and both ends of the pair."""
+        return self._space(service), *self._pair(service)
+
     def _ends(self, service: str) -> tuple[str, str]:
         first = 4 * self._number[service]
         return self._net[service].format(first + 1), self._net[service].format(first + 2)
@@ -118,7 +122,8 @@ class Namespaces(Links):
         await _run("sysctl", "-qw", f"net.ipv4.conf.{outside}.route_localnet=1")
         within = ("ip", "netns", "exec", space, "iptables", "-w", "10", "-t", "nat", "-A")
         await _run(*within, "OUTPUT", "-p", "tcp", "-d", LOCAL, "-j", "DNAT", "--to-destination", host)
-        await _run(*within, "POSTROUTING", "-o", inside, "-j", "MASQUERADE")
+        # Not MASQUERADE: that forgets its connections when the device goes down.
+        await _run(*within, "POSTROUTING", "-o", inside, "-j", "SNAT", "--to-source", own)
         arriving = ("PREROUTING", "-i", outside, "-p", "tcp", "-d", host, "-j", "DNAT", "--to-destination", LOCAL)
         await _run("iptables", "-w", "10", "-t", "nat", "-A", *arriving)
         self._undo.push_async_callback(_quietly, "iptables", "-w", "10", "-t", "nat", "-D", *arriving)
@@ -209,6 +214,8 @@ class Proxy:
         for task in list(self._open):
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
+        if self._server is not None:
+            await self._server.wait_closed()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -220,7 +227,7 @@ class Proxy:
             return
         finally:
             self._open.discard(task)
-            writer.close()
+            await closed(writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self.flowing.wait()
@@ -236,7 +243,7 @@ class Proxy:
                 for task in both:
                     task.cancel()
                 await asyncio.gather(*both, return_exceptions=True)
-                ahead.close()
+                await closed(ahead)
             return
 
     async def _pass_on(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
@@ -244,6 +251,13 @@ class Proxy:
             await self.flowing.wait()
             target.write(data)
             await target.drain()
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Closes a connection, whatever state it is in."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 async def _run(*argv: str) -> None:
