@@ -17,10 +17,11 @@ from placement_simulator import Simulator, digest_of_run
 from placement_world import GENESIS, World, make_node, make_pod
 
 from daas.placement import Scheduler
+from daas.placement.choosing import Choice, Chooser
 from daas.placement.errors import EventError, QuantityError
 from daas.placement.kinds import PodKinds, PodVersion
 from daas.placement.log import PodUpserted
-from daas.placement.scheduler import Choice
+from daas.placement.records import PodRecord
 
 #: A series of releases before the one that is installed, with wheels for the same interpreters.
 OTHER_NUMPY = "2.2.6"
@@ -82,11 +83,11 @@ def test_a_snapshot_read_in_any_order_goes_on_to_the_same_bytes(seed: int) -> No
         assert other.head == world.scheduler.head
 
 
-class _OneByOne(Scheduler):
+class _OneByOne(Chooser):
     """Chooses for every pod by itself."""
 
-    def _choose_each(self, records: list) -> Iterator[Choice]:  # type: ignore[type-arg] # as the scheduler's own
-        return map(self._choose, records)
+    def each(self, records: list[PodRecord]) -> Iterator[Choice]:
+        return map(self.choose, records)
 
 
 @settings(deadline=None, max_examples=40)  # each case runs two schedulers
@@ -94,7 +95,8 @@ class _OneByOne(Scheduler):
 def test_pods_placed_in_one_go_go_where_they_would_go_one_by_one(seed: int) -> None:
     rng = random.Random(seed)
     world = World()
-    other = _OneByOne(GENESIS)
+    other = Scheduler(GENESIS)
+    other._chooser = _OneByOne(other._state, other._engine)
     nodes = [
         make_node(
             f"n{index}",

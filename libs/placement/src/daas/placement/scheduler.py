@@ -1,24 +1,21 @@
 """The state machine: one log entry in, at most one decision out, and nothing else has a say in it."""
 
-from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import msgspec
 
 from daas.common import merkle
 from daas.placement.batch import DIGEST_LENGTH, Decision, Leaf, PlacementBatch, Preemption, decisions_root
-from daas.placement.engine import Engine, Wish
+from daas.placement.choosing import Choice, Chooser
+from daas.placement.engine import Engine
 from daas.placement.errors import EventError, LogSequenceError, QuantityError
 from daas.placement.fairness import FairnessCertificate, Grant, Order, TenantShare, Weights
 from daas.placement.fold import fold
 from daas.placement.log import RefusedEvent, decode_entry
-from daas.placement.plans import promised_before
 from daas.placement.policy import Genesis
 from daas.placement.preemption import Preemptor
-from daas.placement.reach import VolumeReach
 from daas.placement.reasons import Reason
-from daas.placement.records import TAKES_CAPACITY, Plan, PodRecord, PodState
-from daas.placement.runs import LEAST_PODS, MOST_CLASSES
+from daas.placement.records import Plan, PodRecord, PodState
 from daas.placement.snapshot import SnapshotHead, read_snapshot, write_snapshot
 from daas.placement.state import ClusterState
 
@@ -50,14 +47,6 @@ class Applied(msgspec.Struct, frozen=True, kw_only=True):
     fairness: FairnessCertificate | None = None
 
 
-class Choice(NamedTuple):
-    """What was chosen for a pod."""
-
-    node: str | None
-    score: int
-    reasons: int
-
-
 class Scheduler:
     """Folds the cluster log and decides. No clock, no randomness, no I/O: equal logs give equal bytes.
 
@@ -70,11 +59,9 @@ class Scheduler:
         self._policy_digest = genesis.policy.digest()
         self._state = ClusterState(genesis.policy)
         self._engine = Engine(genesis.policy, self._state.neighbours)
-        self._reach = VolumeReach(self._engine.table)
+        self._chooser = Chooser(self._state, self._engine)
         self._preemptor = Preemptor(self._engine, self._state)
         self._preemptions: list[Preemption] = []
-        #: Kinds of pods in this batch that can't be chosen for in one go.
-        self._alone: set[tuple[int, int]] = set()
         self._sequence = 0
         self._digest = bytes(DIGEST_LENGTH)
         self._log_sequence = 0
@@ -201,7 +188,7 @@ class Scheduler:
         sequence, expires_ms = self._sequence + 1, now_ms + self._genesis.policy.expires_ms
         records, fairness = self._order()
         whole = any(record.gang for record in records)
-        choices = self._choose_whole(records) if whole else self._choose_each(records)
+        choices = self._chooser.whole(records) if whole else self._chooser.each(records)
         leaves: list[Leaf] = []
         left: list[int] = []
         for record, choice in zip(records, choices, strict=True):
@@ -249,7 +236,7 @@ class Scheduler:
             else:
                 if record.plan is not None:
                     state.drop_plan(record)
-                found = self._preemptor.plan(record, self._wish(record))
+                found = self._preemptor.plan(record, self._chooser.wish(record))
                 if isinstance(found, Preemption):
                     for other in self._preemptor.outdone(record, found.node):
                         state.drop_plan(other)
@@ -293,168 +280,18 @@ class Scheduler:
         verdicts: dict[tuple[bytes, bytes], bool] = {}
         waiting = sorted(state.queue.members[PodState.UNSCHEDULABLE].values(), key=lambda record: record.ticket)
         for record in waiting:
-            wish = self._wish(record)
+            wish = self._chooser.wish(record)
             if wish.pod_class.unsupported:
                 continue
             key = (wish.pod_class.key, wish.coupling.key)
             if record.claims:
-                reach = self._reach.of(record, state.claims, state.nodes)
-                if not reach.refusal and self._engine.any_feasible(wish, reach.within):
+                if self._chooser.opens(record, wish):
                     state.wake(record, now_ms)
                 continue
             if key not in verdicts:
-                verdicts[key] = self._engine.any_feasible(wish)
+                verdicts[key] = self._chooser.opens(record, wish)
             if verdicts[key]:
                 state.wake(record, now_ms)
-
-    def _wish(self, record: PodRecord) -> Wish:
-        """What the engine is asked for a pod."""
-        pod_class, profile = record.pod_class, record.profile
-        assert pod_class is not None, f"pod {record.uid} waits without a class"
-        assert profile is not None, f"pod {record.uid} waits without a profile"
-        state = self._state
-        weight = state.policy.hard_affinity_weight
-        return Wish(pod_class, profile, state.neighbours.coupling(profile, state.objects, weight))
-
-    def _kept_for_others(self, record: PodRecord, wish: Wish) -> list[str]:
-        """Nodes that won't do for the pod beside those that were promised them before it."""
-        state, engine, full = self._state, self._engine, []
-        for name in state.nominated:
-            before = promised_before(state, record, name) if name in state.nodes else ()
-            if not before or not engine.fits_at(wish, name):
-                continue
-            for other in before:
-                engine.count(other.demand, other.profile, name, 1)
-            if not engine.fits_at(wish, name):
-                full.append(name)
-            for other in before:
-                engine.count(other.demand, other.profile, name, -1)
-        return full
-
-    def _choose(self, record: PodRecord) -> Choice:
-        """A node for one pod, which the engine counts there from now on."""
-        wish = self._wish(record)
-        if wish.pod_class.unsupported:
-            return Choice(None, 0, wish.pod_class.unsupported)
-        closed = self._kept_for_others(record, wish) if self._state.nominated else ()
-        if record.claims:
-            return self._choose_within(record, wish, closed)
-        chosen = self._engine.choose(wish, closed, record.nominated)
-        if chosen is not None:
-            return Choice(chosen[0], chosen[1], 0)
-        reasons = int(self._engine.explain(wish))
-        return Choice(None, 0, reasons | Reason.RESERVED_FOR_NOMINATED if closed else reasons)
-
-    def _choose_within(self, record: PodRecord, wish: Wish, closed: Collection[str]) -> Choice:
-        """A node for a pod with claims, where its volumes let it go."""
-        reach = self._reach.of(record, self._state.claims, self._state.nodes)
-        if reach.refusal:
-            return Choice(None, 0, int(reach.refusal))
-        chosen = self._engine.choose(wish, closed, record.nominated, reach.within)
-        if chosen is not None:
-            return Choice(chosen[0], chosen[1], 0)
-        reasons = int(Reason.NO_NODES) if not self._state.nodes else 0
-        for reason in self._engine.refusals(wish, reach.bars):
-            reasons |= int(reason)
-        return Choice(None, 0, reasons | Reason.RESERVED_FOR_NOMINATED if closed else reasons)
-
-    def _choose_each(self, records: list[PodRecord]) -> Iterator[Choice]:
-        """Nodes for all pods of a batch; those that don't depend on each other's neighbours in one go."""
-        position = again = 0
-        self._alone.clear()
-        while position < len(records):
-            if position >= again:
-                wishes = self._stretch(records, position)
-                again = position + (len(wishes) or MOST_CLASSES // 2)
-                if wishes:
-                    for node, score in self._engine.choose_many(wishes):
-                        yield Choice(node, score, 0)
-                        position += 1
-                    if position == again:
-                        continue
-            yield self._choose(records[position])
-            position += 1
-
-    def _stretch(self, records: list[PodRecord], start: int) -> list[Wish]:
-        """The wishes of the pods from `start` on that can be chosen for before any of them is settled; [] for few."""
-        kinds: list[tuple[int, int]] = []
-        first: dict[tuple[int, int], PodRecord] = {}
-        for record in records[start:]:
-            kind = (id(record.pod_class), id(record.profile))
-            if record.claims or kind in self._alone:
-                break
-            if kind not in first:
-                if len(first) == MOST_CLASSES:
-                    break
-                first[kind] = record
-            kinds.append(kind)
-        if not first or len(kinds) < LEAST_PODS * len(first):
-            return []
-        wishes: dict[tuple[int, int], Wish] = {}
-        for kind, record in first.items():
-            wish = self._wish(record)
-            if not self._can_run(wish):
-                self._alone.add(kind)
-                kinds = kinds[: kinds.index(kind)]
-                break
-            wishes[kind] = wish
-        return [wishes[kind] for kind in kinds] if len(kinds) >= LEAST_PODS * len(wishes) else []
-
-    def _can_run(self, wish: Wish) -> bool:
-        """Whether placing such pods changes nothing for the next one but the room on their nodes."""
-        profile = wish.profile
-        brings_terms = not profile.on and (profile.repels or profile.attracts or profile.prefers)
-        if self._state.nominated or wish.pod_class.unsupported or brings_terms or wish.coupling.key:
-            return False
-        return self._engine.can_run(wish)
-
-    def _choose_whole(self, records: list[PodRecord]) -> list[Choice]:
-        """Nodes for all pods of a batch, where groups get enough of them or none at all.
-
-        A group that doesn't fit is left out and everything is chosen anew without it, so that nothing depends on
-        pods that are not placed.
-        """
-        state = self._state
-        missing: dict[tuple[str, str], int] = {}
-        for key in sorted({(record.namespace, record.gang) for record in records if record.gang}):
-            size, mates = state.gang_size(key), state.gangs[key].values()
-            placed = sum(mate.state in TAKES_CAPACITY for mate in mates)
-            due = sum((record.namespace, record.gang) == key for record in records)
-            missing[key] = due + 1 if size is None else max(size - placed, 0)
-        left_out = {
-            key: int(Reason.GANG_INCOMPLETE)
-            for key, count in missing.items()
-            if count > sum((record.namespace, record.gang) == key for record in records)
-        }
-        while True:
-            choices: list[Choice] = []
-            placed_now: dict[tuple[str, str], int] = {}
-            for record in records:
-                key = (record.namespace, record.gang)
-                if key in left_out:
-                    choices.append(Choice(None, 0, left_out[key]))
-                    continue
-                choice = self._choose(record)
-                choices.append(choice)
-                if choice.node is not None:
-                    placed_now[key] = placed_now.get(key, 0) + 1
-                    assert record.profile is not None, "a due pod has a profile"
-                    state.neighbours.add(record.profile, choice.node, tell=False)
-                    if record.claims:
-                        state.claims.lend(record, state.nodes[choice.node].node)
-            short = [key for key, count in missing.items() if key not in left_out and placed_now.get(key, 0) < count]
-            for record, choice in zip(reversed(records), reversed(choices), strict=True):
-                if choice.node is not None:
-                    assert record.profile is not None, "a due pod has a profile"
-                    state.neighbours.remove(record.profile, choice.node, tell=False)
-                    if record.claims:
-                        state.claims.give_back(record)
-                    if short:
-                        self._engine.take_back(self._wish(record), choice.node)
-            if not short:
-                return choices
-            for key in short:
-                left_out[key] = int(Reason.GANG_DOES_NOT_FIT)
 
     def _settle(self, record: PodRecord, choice: Choice, sequence: int, now_ms: int, expires_ms: int) -> Leaf:
         """Takes a choice over into the state."""
