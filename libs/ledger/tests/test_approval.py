@@ -3,7 +3,7 @@
 import os
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -11,9 +11,11 @@ from daas.common import bcs
 from daas.common.errors import InvalidInput, NotFound, Unavailable
 from daas.ledger import Ledger, Node, NoSuchObject, Signer
 from daas.ledger.address import parse_address
+from daas.ledger.aliases import aliases_id, derived_object_id, struct_tag
 from daas.ledger.approval import MAX_CALLS, MoveApprovals
 
 if TYPE_CHECKING:
+    from daas.ledger.connection import Connection
     from libs.ledger.tests.conftest import Server
 
 pytestmark = pytest.mark.connected
@@ -156,17 +158,43 @@ async def test_one_package_is_served_and_only_names_that_were_given(joining: Joi
     assert await named.package_of_name("@daas/policy") == own
 
 
-async def test_where_nobody_knows_who_else_may_sign_for_an_account_nobody_gets_a_key(joining: Joining) -> None:
-    with pytest.raises(Unavailable):
-        await joining.approvals.has_aliases(b"\x07" * 32)
+@pytest.mark.parametrize(
+    ("key_type", "key", "derived"),
+    [  # the framework's own snapshots (derived_object_tests.move), for parent 0x2
+        (b"\x06\x01", b"\x03foo", "0xa2b411aa9588c398d8e3bc97dddbdd430b5ded7f81545d05e33916c3ca0f30c3"),
+        (
+            struct_tag("0x2", "derived_object_tests", "DemoStruct"),
+            (1).to_bytes(8, "little"),
+            "0x20c58d8790a5d2214c159c23f18a5fdc347211e511186353e785ad543abcea6b",
+        ),
+        (
+            struct_tag("0x2", "derived_object_tests", "GenericStruct", b"\x02"),
+            (1).to_bytes(8, "little"),
+            "0xb497b8dcf1e297ae5fa69c040e4a08ef8240d5373bbc9d6b686ffbd7dfe04cbe",
+        ),
+    ],
+    ids=["vector", "struct", "generic"],
+)
+def test_derived_objects_have_the_ids_that_the_framework_gives_them(key_type: bytes, key: bytes, derived: str) -> None:
+    assert derived_object_id("0x2", key_type, key) == derived
 
-    async def aliased(address: bytes) -> bool:
-        return address == b"\x07" * 32
 
-    asking = MoveApprovals(joining.ledger, Yes, No, aliases=aliased)
+async def test_an_account_for_which_other_keys_may_sign_is_known_by_its_object_on_the_ledger(joining: Joining) -> None:
+    assert not await joining.approvals.has_aliases(b"\x07" * 32)
+
+    class WithAliases:
+        """The ledger, as it would be if one account had aliases: the embedded one has no such system object."""
+
+        async def contents(self, address: str) -> bytes | None:
+            found = address == aliases_id(b"\x07" * 32)
+            return b"\x00" if found else await joining.ledger.contents(address)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(joining.ledger, name)
+
+    asking = MoveApprovals(cast("Connection", WithAliases()), Yes, No)
     assert await asking.has_aliases(b"\x07" * 32)
     assert not await asking.has_aliases(b"\x08" * 32)
-    assert not await MoveApprovals(joining.ledger, Yes, No, single_operator=True).has_aliases(b"\x07" * 32)
 
 
 async def test_a_ledger_that_is_away_decides_nothing(own_server: "Server") -> None:

@@ -6,11 +6,12 @@ node, as the user, with the current versions of all objects, and what the packag
 """
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
 from daas.common.errors import DecodeError, InvalidInput, NotFound, Unavailable
 from daas.ledger.address import format_address, parse_address
+from daas.ledger.aliases import aliases_id
 from daas.ledger.connection import Connection
 from daas.ledger.errors import ExecutionError, MoveAbortError, RpcRefused, StaleObject
 from daas.ledger.transaction import Argument, MoveCall, Object, Pure
@@ -82,7 +83,6 @@ class MoveApprovals(Generic[Approved, Denied]):
         approved: makes the verdict of a time: ms since the epoch of the ledger's state that says so.
         denied: makes the verdict of a reason (the abort's name) and such a time.
         names: package ids behind names of the Move registry; by default none is known.
-        aliases: whether other keys than its own may sign for an address (32 bytes); a network needs it.
         single_operator: the ledger is a simulated one, which makes checkpoints only for transactions: whenever it
             answers its state is that of the moment. Never so for a network.
     """
@@ -94,14 +94,12 @@ class MoveApprovals(Generic[Approved, Denied]):
         denied: Callable[[str, int], Denied],
         *,
         names: dict[str, bytes] | None = None,
-        aliases: Callable[[bytes], Awaitable[bool]] | None = None,
         single_operator: bool = False,
     ) -> None:
         self._ledger = ledger
         self._approved = approved
         self._denied = denied
         self._names = dict(names or {})
-        self._aliases = aliases
         self._single_operator = single_operator
 
     async def first_package_id(self, package_id: bytes) -> bytes:
@@ -126,16 +124,12 @@ class MoveApprovals(Generic[Approved, Denied]):
         return self._names[name]
 
     async def has_aliases(self, address: bytes) -> bool:
-        """What `aliases` says; never on a simulated ledger, where only an account's own key signs for it.
+        """Whether the ledger says that other keys than its own may sign for an account (32 bytes).
 
         Raises:
-            Unavailable: `aliases-unknown`: nobody can say, and so nobody gets a key.
+            Unavailable: no full node answers, and so nobody gets a key.
         """
-        if self._aliases is not None:
-            return await self._aliases(address)
-        if self._single_operator:
-            return False
-        raise Unavailable("no way to tell whether other keys may sign for an account", reason="aliases-unknown")
+        return await self._ledger.contents(aliases_id(address)) is not None
 
     async def evaluate(self, request: Question) -> Approved | Denied:
         """Simulates the calls; the first that aborts is the reason of a denial.
