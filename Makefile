@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PACKAGES := $(sort $(wildcard libs/*/pyproject.toml services/*/pyproject.toml))
 LOCKED := infra/python/bootstrap.txt infra/python/requirements.txt
-CODE := conftest.py libs services tests infra
+CODE := libs services tests infra
 SEED ?= 1
 # Test files in work at once; most of their time is waiting for servers.
 WORKERS ?= 2
