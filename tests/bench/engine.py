@@ -28,12 +28,12 @@ from daas.common import merkle, messages
 from daas.enclave.messages import decided as message_of
 from daas.placement import Claim, Decision, Genesis, Policy, Scheduler, verify
 from daas.placement import scheduler as module
+from daas.placement.choosing import Choice
 from daas.placement.engine import Engine, Wish
 from daas.placement.log import LogEntry, NodeUpserted, PodUpserted, encode_entry
 from daas.placement.model import Node, Pod
 from daas.placement.resources import demand
 from daas.placement.runs import LEAST_PODS
-from daas.placement.scheduler import Choice
 
 GENESIS = Genesis(chain=bytes(32), registry=bytes(32), policy=Policy())
 BATCH = 512
@@ -84,7 +84,7 @@ def timed(scheduler: Scheduler) -> Iterator[dict[str, float]]:
         (scheduler._state, "root", wrap("state root", scheduler._state.root)),
         (scheduler, "_order", wrap("order", scheduler._order)),
         (scheduler, "_settle", wrap("settle", scheduler._settle)),
-        (scheduler, "_choose_each", choices(scheduler._choose_each)),
+        (scheduler._chooser, "each", choices(scheduler._chooser.each)),
     ]
     before = [(where, name, getattr(where, name)) for where, name, _ in patched]
     for where, name, function in patched:

@@ -4,12 +4,14 @@ from typing import Final
 
 import msgspec
 
-from daas.placement.engine import Wish
+from daas.placement.choosing import Choice, Chooser
+from daas.placement.engine import Engine, Wish
 from daas.placement.fairness import SHARE_PLACES, FairnessCertificate, Order, dominant_share
 from daas.placement.policy import Genesis
 from daas.placement.reasons import names
 from daas.placement.records import PodRecord
-from daas.placement.scheduler import Applied, Choice, Scheduler
+from daas.placement.scheduler import Applied, Scheduler
+from daas.placement.state import ClusterState
 
 #: Nodes of the score table.
 BEST: Final = 5
@@ -66,42 +68,26 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     turn: Turn | None = None
 
 
-class Witness(Scheduler):
-    """A scheduler that also notes what it saw for one pod; its decisions are those of any other.
+class _Watcher(Chooser):
+    """Chooses as any other, and notes what there was to choose from for one pod."""
 
-    Attributes:
-        uid: of the pod; set before the entry is folded that leads to its decision.
-        seen: what was seen, the last time that the pod was decided.
-    """
-
-    def __init__(self, genesis: Genesis) -> None:
-        super().__init__(genesis)
+    def __init__(self, state: ClusterState, engine: Engine) -> None:
+        super().__init__(state, engine)
         self.uid = ""
         self.seen: Explanation | None = None
-
-    def apply(self, log_sequence: int, entry: bytes) -> Applied:
-        """As any scheduler; adds the tenant's turn to what was seen."""
-        applied = super().apply(log_sequence, entry)
-        if applied.decision is not None and self.seen is not None:
-            for index, leaf in enumerate(applied.decision.leaves):
-                if leaf.pod_uid == self.uid:
-                    turn = None if applied.fairness is None else turn_of(applied.fairness, leaf.namespace, index)
-                    self.seen = msgspec.structs.replace(
-                        self.seen, node=leaf.node, score=leaf.score, reasons=names(leaf.reasons), turn=turn
-                    )
-        return applied
 
     def _stretch(self, records: list[PodRecord], start: int) -> list[Wish]:
         """One by one, so that none is passed over; what is decided is the same."""
         return [] if self.uid else super()._stretch(records, start)
 
-    def _choose(self, record: PodRecord) -> Choice:
+    def choose(self, record: PodRecord) -> Choice:
+        """As any chooser; looks around before."""
         if record.uid == self.uid:
             self.seen = self._look(record)
-        return super()._choose(record)
+        return super().choose(record)
 
     def _look(self, record: PodRecord) -> Explanation:
-        wish, state, engine = self._wish(record), self._state, self._engine
+        wish, state, engine = self.wish(record), self._state, self._engine
         refused: dict[str, int] = {}
         scores: dict[str, dict[str, int]] = {}
         if not wish.pod_class.unsupported:
@@ -128,6 +114,40 @@ class Witness(Scheduler):
             feasible=len(scores),
             best=tuple(Scored(node=name, total=sum(parts.values()), parts=parts) for name, parts in ranked[:BEST]),
         )
+
+
+class Witness(Scheduler):
+    """A scheduler that also notes what it saw for one pod; its decisions are those of any other."""
+
+    def __init__(self, genesis: Genesis) -> None:
+        super().__init__(genesis)
+        self._chooser = self._watcher = _Watcher(self._state, self._engine)
+
+    @property
+    def uid(self) -> str:
+        """Of the pod; set before the entry is folded that leads to its decision."""
+        return self._watcher.uid
+
+    @uid.setter
+    def uid(self, uid: str) -> None:
+        self._watcher.uid = uid
+
+    @property
+    def seen(self) -> Explanation | None:
+        """What was seen, the last time that the pod was decided."""
+        return self._watcher.seen
+
+    def apply(self, log_sequence: int, entry: bytes) -> Applied:
+        """As any scheduler; adds the tenant's turn to what was seen."""
+        applied = super().apply(log_sequence, entry)
+        if applied.decision is not None and self.seen is not None:
+            for index, leaf in enumerate(applied.decision.leaves):
+                if leaf.pod_uid == self.uid:
+                    turn = None if applied.fairness is None else turn_of(applied.fairness, leaf.namespace, index)
+                    self._watcher.seen = msgspec.structs.replace(
+                        self.seen, node=leaf.node, score=leaf.score, reasons=names(leaf.reasons), turn=turn
+                    )
+        return applied
 
 
 def turn_of(certificate: FairnessCertificate, namespace: str, index: int) -> Turn:
