@@ -98,20 +98,25 @@ async def entries_between(bus: Bus, first: int, last: int) -> list[RawEntry]:
 
 
 async def _vouching(bus: Bus, public_key: str) -> tuple[bytes, EnclaveRegistered]:
-    """The document and the registration of a key; of several documents the one that led to the registration."""
+    """The document and the registration of a key; of several documents the one that led to the registration.
+
+    A key may attest again, to the registry's next nonce, before it is told that it is registered: that document came
+    after the ledger's time of the registration.
+    """
     rows = (subjects.ENCLAVE_ATTESTED, subjects.ENCLAVE_REGISTERED)
     first, last = await bus.stream_bounds(Stream.ENCLAVE)
-    document: bytes | None = None
+    documents: list[tuple[int, bytes]] = []
     if last >= first > 0:
         async for stored in bus.read(Stream.ENCLAVE, start=first, subjects=rows):
             if stored.subject.endswith(subjects.ENCLAVE_ATTESTED.name):
                 attested = fact_of(stored, subjects.ENCLAVE_ATTESTED, EnclaveAttested)
                 if attested.public_key == public_key:
-                    document = _document(attested.document)
+                    documents.append((stored.time_ms, _document(attested.document)))
             else:
                 registered = fact_of(stored, subjects.ENCLAVE_REGISTERED, EnclaveRegistered)
-                if registered.public_key == public_key and document is not None:
-                    return document, registered
+                if registered.public_key == public_key and documents:
+                    before = [one for time_ms, one in documents if time_ms <= registered.registered_ms]
+                    return (before or [documents[0][1]])[-1], registered
             if stored.sequence >= last:
                 break
     raise NotFound(f"the bus knows no registration of key {public_key}", reason="no-registration")
