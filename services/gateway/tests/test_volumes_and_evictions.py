@@ -234,6 +234,13 @@ async def test_a_signed_plan_evicts_what_a_budget_allows_and_the_pod_gets_its_pl
     selector = {"matchLabels": {"app": "web"}}
     budget = {"metadata": {"name": "web"}, "spec": {"minAvailable": 1, "selector": selector}}
     await loop.post("/apis/policy/v1/namespaces/default/poddisruptionbudgets", budget)
+    # A plan that only a budget forbade is not looked at again when the budget grows: its count has to stand first.
+    objects, key = loop.scheduler._state.objects, ("PodDisruptionBudget", "default", "web")
+
+    def counted(_: object) -> bool:
+        return key in objects and objects[key].value.budget.status.disruptions_allowed == 1
+
+    await loop.until("/api/v1/nodes/n1", counted, "the budget is counted")
     await loop.pod("urgent", cpu="1", priorityClassName="high")
     assert await loop.placed("urgent") == "n1"
     plans = [plan for decided in loop.decisions for plan in decided.preemptions]
