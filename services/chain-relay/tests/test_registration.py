@@ -69,6 +69,9 @@ async def test_a_fresh_document_registers_its_key_and_the_nonce_moves_on(stage: 
     assert (fact.registry, fact.simulated) == (stage.registry.address, True)
     assert fact.expires_ms == on_chain.expires_ms
     assert (await stage.challenge()).nonce != challenge.nonce
+    # Whoever keeps documents finds the one that counted by what the ledger has said of it.
+    assert fact.next_nonce == merkle.digest(bytes.fromhex(challenge.nonce + fact.public_key)).hex()
+    assert fact.document_digest == on_chain.document_digest.hex()
 
 
 async def test_a_document_that_answers_an_old_nonce_is_refused_and_the_new_one_given_out(stage: RelayStage) -> None:

@@ -1,6 +1,7 @@
 """The storage service as a process of its own, on a real nats-server and a real etcd, fed with a true history."""
 
 import asyncio
+import base64
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -175,6 +176,32 @@ async def test_facts_that_come_early_wait_for_those_they_need(cluster: Cluster) 
     await cluster.anchor(facts[3])
     await latest_is(cluster, 3)
     assert await all_verify(cluster, world) == [True] * 3
+
+
+@pytest.mark.parametrize("told", [("next_nonce", "document_digest"), ("next_nonce",), ()])
+async def test_of_several_documents_of_a_key_evidence_holds_the_one_that_was_registered(
+    cluster: Cluster, told: tuple[str, ...]
+) -> None:
+    world = World()
+    registered, document = world.registered, world.document
+    # Before the enclave hears of its registration it answers the nonce that this very registration has made.
+    world.now_ms += 700
+    later = replace(world.attested, document=base64.b64encode(world.document_now()).decode())
+    world.now_ms -= 700
+    world.entry(a_pod("web"))
+    await cluster.storage.start()
+    await cluster.publish_log(world)
+    await cluster.enclave.publish(subjects.ENCLAVE_ATTESTED, world.attested, message_id=cluster.fact_id())
+    await cluster.enclave.publish(subjects.ENCLAVE_ATTESTED, later, message_id=cluster.fact_id())
+    unknown = {name: msgspec.UNSET for name in ("next_nonce", "document_digest") if name not in told}
+    await cluster.relay.publish(
+        subjects.ENCLAVE_REGISTERED, replace(registered, **unknown), message_id=cluster.fact_id()
+    )
+    for fact in (await cluster.decide(world)).values():
+        await cluster.anchor(fact)
+    await latest_is(cluster, 1)
+    assert (await cluster.store.bundle(1)).document == document
+    assert await all_verify(cluster, world) == [True]
 
 
 async def test_facts_that_come_again_or_in_another_order_change_nothing(cluster: Cluster) -> None:

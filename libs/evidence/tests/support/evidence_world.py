@@ -131,8 +131,8 @@ class World:
     def registry_id(self) -> str:
         return "0x" + REGISTRY.hex()
 
-    def attest(self) -> None:
-        """Registers the current key with a fresh document, as relay and ledger would."""
+    def document_now(self) -> bytes:
+        """A document about the current key and the registry's present nonce."""
         nsm = SoftwareNsm(self.authority, self.measurement, lambda: self.now_ms)
         nsm.pcrs.extend(POLICY_REGISTER, self.trust.policy.digest())
         nsm.pcrs.lock(POLICY_REGISTER)
@@ -143,7 +143,11 @@ class World:
         assert isinstance(attestation, dict)
         document = attestation["document"]
         assert isinstance(document, bytes)
-        self.document = document
+        return document
+
+    def attest(self) -> None:
+        """Registers the current key with a fresh document, as relay and ledger would."""
+        self.document = self.document_now()
         self.nonce = merkle.digest(self.nonce + self.public_key)
         event = RegisteredEvent(
             registry=self.registry_id,
@@ -178,6 +182,8 @@ class World:
             registered_ms=event.registered_ms,
             expires_ms=event.expires_ms,
             simulated=True,
+            next_nonce=self.nonce.hex(),
+            document_digest=event.document_digest,
         )
 
     def entry(self, *events: Event) -> PlacementDecided | None:

@@ -1,8 +1,6 @@
 """`daas evidence arrival` and `daas verify arrival`: was a pod that had arrived decided and anchored in time?"""
 
 import asyncio
-import base64
-import binascii
 from pathlib import Path
 from typing import Annotated
 
@@ -29,13 +27,15 @@ from daas.cli.verify import (
 from daas.common import subjects
 from daas.common.bus import Bus, BusSettings
 from daas.common.clusterlog import entry_of
-from daas.common.errors import DecodeError, NotFound
+from daas.common.errors import NotFound
 from daas.common.facts import fact_of, newest
 from daas.common.messages import EnclaveAttested, EnclaveRegistered, Header, PlacementReceived, encode
 from daas.common.subjects import Service, Stream
 from daas.evidence import EvidenceStore, RawEntry, Report, Snapshot
 from daas.evidence.arrival import ArrivalCase, HeadSource, brings, encode_arrival, verify_arrival
+from daas.evidence.bundle import document_bytes
 from daas.evidence.checks import PodName
+from daas.evidence.vouching import document_for
 
 #: Longer than a slow ledger takes: decisions are anchored within a second or two, and expire after half a minute.
 BOUND_MS = 60_000
@@ -98,35 +98,23 @@ async def entries_between(bus: Bus, first: int, last: int) -> list[RawEntry]:
 
 
 async def _vouching(bus: Bus, public_key: str) -> tuple[bytes, EnclaveRegistered]:
-    """The document and the registration of a key; of several documents the one that led to the registration.
-
-    A key may attest again, to the registry's next nonce, before it is told that it is registered: that document came
-    after the ledger's time of the registration.
-    """
+    """The document and the registration of a key; of several documents the one that led to the registration."""
     rows = (subjects.ENCLAVE_ATTESTED, subjects.ENCLAVE_REGISTERED)
     first, last = await bus.stream_bounds(Stream.ENCLAVE)
-    documents: list[tuple[int, bytes]] = []
+    documents: list[bytes] = []
     if last >= first > 0:
         async for stored in bus.read(Stream.ENCLAVE, start=first, subjects=rows):
             if stored.subject.endswith(subjects.ENCLAVE_ATTESTED.name):
                 attested = fact_of(stored, subjects.ENCLAVE_ATTESTED, EnclaveAttested)
                 if attested.public_key == public_key:
-                    documents.append((stored.time_ms, _document(attested.document)))
+                    documents.append(document_bytes(attested.document))
             else:
                 registered = fact_of(stored, subjects.ENCLAVE_REGISTERED, EnclaveRegistered)
-                if registered.public_key == public_key and documents:
-                    before = [one for time_ms, one in documents if time_ms <= registered.registered_ms]
-                    return (before or [documents[0][1]])[-1], registered
+                if registered.public_key == public_key and (document := document_for(registered, documents)):
+                    return document, registered
             if stored.sequence >= last:
                 break
     raise NotFound(f"the bus knows no registration of key {public_key}", reason="no-registration")
-
-
-def _document(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except binascii.Error:
-        raise DecodeError("the document is not base64", reason="document-base64", field="document") from None
 
 
 async def check_arrival(

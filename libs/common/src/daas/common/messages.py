@@ -201,7 +201,12 @@ class EnclaveAttested(Message, frozen=True, kw_only=True):
 
 
 class EnclaveRegistered(Message, frozen=True, kw_only=True):
-    """A key that the registry accepted."""
+    """A key that the registry accepted.
+
+    Attributes:
+        next_nonce: what the registry's nonce became by it: h(nonce of the document || key).
+        document_digest: blake2b-256 of the document, where the ledger noted it (simulated).
+    """
 
     public_key: PublicKey
     enclave: ObjectId
@@ -211,6 +216,9 @@ class EnclaveRegistered(Message, frozen=True, kw_only=True):
     registered_ms: U64
     expires_ms: U64
     simulated: bool
+    # Left out where they are unknown, so that older facts keep their one encoding in files of evidence.
+    next_nonce: Digest | msgspec.UnsetType = msgspec.UNSET
+    document_digest: Digest | msgspec.UnsetType = msgspec.UNSET
 
 
 class EnclaveRevoked(Message, frozen=True, kw_only=True):

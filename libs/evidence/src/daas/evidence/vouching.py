@@ -1,8 +1,11 @@
 """What speaks for a key: the attestation document, the pins it must meet, and its registration on the ledger."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from daas.attestation import (
     POLICY_REGISTER,
@@ -50,6 +53,29 @@ class Vouched:
     def parsed(self) -> AttestationDocument:
         """The document, parsed and not verified."""
         return parse_document(self.document)
+
+
+def document_for(registered: EnclaveRegistered, documents: Sequence[bytes]) -> bytes | None:
+    """Of a key's documents, in the order in which they came, the one that it was registered for; None where it is not
+    among them.
+
+    A key attests again when nobody answers, and when the registry's nonce has moved on, which the key's own
+    registration does before the enclave has heard of it. So the last document before the fact may be another one. What
+    counts is what the ledger has said of the document. A fact that does not tell comes from an older relay: then it is
+    the last document that is not younger than the registration, or else the first.
+    """
+    if registered.document_digest is not msgspec.UNSET:
+        return next((one for one in documents if merkle.digest(one).hex() == registered.document_digest), None)
+    parsed: list[tuple[bytes, AttestationDocument]] = []
+    for one in documents:
+        with contextlib.suppress(DaasError):  # what is no document was never registered
+            parsed.append((one, parse_document(one)))
+    if registered.next_nonce is not msgspec.UNSET:
+        found = [one for one, read in parsed if _next_nonce(read.nonce, registered) == registered.next_nonce]
+    else:
+        older = [one for one, read in parsed if read.timestamp_ms <= registered.registered_ms]
+        found = older or [one for one, _ in parsed[:1]]
+    return found[-1] if found else None
 
 
 def attestation(vouched: Vouched) -> Check:
@@ -179,7 +205,7 @@ _REGISTERED = (
 )
 
 
-def _next_nonce(nonce: bytes | None, event: RegisteredEvent) -> str:
+def _next_nonce(nonce: bytes | None, event: RegisteredEvent | EnclaveRegistered) -> str:
     """What the registry's nonce becomes when it registers a key: h(nonce || key)."""
     return merkle.digest((nonce or b"") + bytes.fromhex(event.public_key)).hex()
 

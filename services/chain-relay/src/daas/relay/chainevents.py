@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
 from daas.common import logs, subjects
 from daas.common.errors import DecodeError
 from daas.common.messages import (
@@ -91,6 +93,8 @@ class ChainEvents:
         self._metrics = metrics
         self._rotated = rotated
         self._nonces: deque[bytes] = deque(maxlen=_NONCES)
+        #: The last rotation: its transaction, and the nonce since then.
+        self._rotation: tuple[str, bytes] | None = None
         self._takers: dict[type[Event], Callable[[Any, Origin], Awaitable[None]]] = {
             Anchored: self._anchored,
             RegisteredOnChain: self._enclave_registered,
@@ -150,6 +154,7 @@ class ChainEvents:
                 expires_ms=event.expires_ms,
             )
         )
+        rotation = self._rotation
         await self._facts.publish(
             subjects.ENCLAVE_REGISTERED,
             EnclaveRegistered(
@@ -161,6 +166,9 @@ class ChainEvents:
                 registered_ms=event.registered_ms,
                 expires_ms=event.expires_ms,
                 simulated=event.simulated,
+                # The package rotates the nonce right before it says whom it registered.
+                next_nonce=rotation[1].hex() if rotation and rotation[0] == origin.tx_digest else msgspec.UNSET,
+                document_digest=event.document_digest.hex() or msgspec.UNSET,
             ),
             message_id=f"registered:{event.enclave}",
             time_ms=origin.timestamp_ms,
@@ -201,7 +209,8 @@ class ChainEvents:
         )
         log.warning("enclave may sign no longer", enclave=enclave, reason=fact.reason)
 
-    async def _nonce_rotated(self, event: NonceRotated, _origin: Origin) -> None:
+    async def _nonce_rotated(self, event: NonceRotated, origin: Origin) -> None:
+        self._rotation = (origin.tx_digest, event.nonce)
         if event.nonce not in self._nonces:
             self._nonces.append(event.nonce)
         await self._rotated()

@@ -1,19 +1,21 @@
 """From an anchored fact to the bundle of its batch: fetches what the fact names, and puts it together."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 from daas.common.bus import Bus
 from daas.common.clusterlog import entry_of
 from daas.common.decision import check_decided
-from daas.common.errors import Conflict, DaasError, InvalidInput, NotFound, Refused, Unavailable
+from daas.common.errors import Conflict, DaasError, DecodeError, InvalidInput, NotFound, Refused, Unavailable
 from daas.common.messages import EnclaveAttested, EnclaveRegistered, Header, PlacementAnchored, PlacementDecided, decode
 from daas.common.subjects import PLACEMENT_DECIDED, Stream
 from daas.etcd import EtcdClient
 from daas.evidence import EvidenceBundle, EvidenceStore, RawEntry
 from daas.evidence.bundle import MAX_FILE_BYTES, document_bytes
 from daas.evidence.packing import Stored, Value, evidence_value
+from daas.evidence.vouching import document_for
 
 T = TypeVar("T")
 
@@ -173,39 +175,34 @@ class Archive:
             return RawEntry(sequence=sequence, data=data)
 
     async def _registration(self, fact: PlacementAnchored) -> tuple[EnclaveRegistered, bytes]:
-        """The newest registration of the key before the anchor, and the document that was attested for it.
-
-        A key attests again when the registry's nonce has moved on; the document that counted is the last one before
-        the registration, in the order of the ENCLAVE stream.
-        """
+        """The newest registration of the key before the anchor, and the document that was attested for it."""
         known = self._registered.get(fact.public_key)
         if known is not None and known[0].registered_ms <= fact.timestamp_ms < known[0].expires_ms:
             return known
         prefix = self.store.keys.registrations(fact.public_key)
-        newest: tuple[int, EnclaveRegistered] | None = None
+        newest: EnclaveRegistered | None = None
         async for kv in self._etcd.prefix(prefix):
             registered = decode(kv.value, EnclaveRegistered)
             if registered.registered_ms <= fact.timestamp_ms < registered.expires_ms or newest is None:
-                newest = (int(kv.key.removeprefix(prefix)), registered)
-        if newest is None or fact.timestamp_ms >= newest[1].expires_ms:
+                newest = registered
+        if newest is None or fact.timestamp_ms >= newest.expires_ms:
             raise NotFound(
                 f"no registration of key {fact.public_key} at {fact.timestamp_ms} ms is stored",
                 reason="no-registration",
                 field="public_key",
             )
-        at, registered = newest
-        prefix = self.store.keys.attestations(fact.public_key)
-        document = None
-        async for kv in self._etcd.prefix(prefix):
-            if int(kv.key.removeprefix(prefix)) < at:
-                document = decode(kv.value, EnclaveAttested).document
+        documents: list[bytes] = []
+        async for kv in self._etcd.prefix(self.store.keys.attestations(fact.public_key)):
+            with contextlib.suppress(DecodeError):  # what is no base64 was never registered
+                documents.append(document_bytes(decode(kv.value, EnclaveAttested).document))
+        document = document_for(newest, documents)
         if document is None:
             raise NotFound(
-                f"no attestation document of key {fact.public_key} is stored",
+                f"the attestation document that key {fact.public_key} was registered for is not stored",
                 reason="no-attestation",
                 field="public_key",
             )
-        self._registered[fact.public_key] = found = registered, document_bytes(document)
+        self._registered[fact.public_key] = found = newest, document
         return found
 
 
