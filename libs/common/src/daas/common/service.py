@@ -13,6 +13,7 @@ tasks are cancelled and awaited, `on_stop` hooks in reverse, the bus is flushed 
 """
 
 import asyncio
+import gc
 import json
 import signal
 import sys
@@ -46,6 +47,9 @@ H = TypeVar("H", bound=Callable[..., Awaitable[None]])
 _READY_POLL_S: Final = (0.05, 1.0)
 _HOOK_S: Final = 10.0
 _START_BACKOFF_S: Final = (0.1, 2.0)
+#: Objects made before the collector looks for cycles, and how often it then looks at older ones. A batch of 512 pods
+#: makes some ten thousand that live on; with Python's 700 it walked them again and again, 5 % of the enclave's time.
+_COLLECTOR: Final = (20_000, 20, 20)
 
 log = logs.get_logger("service")
 
@@ -201,6 +205,8 @@ class ServiceApp:
         return asyncio.run(self._run_with_signals())
 
     async def _run_with_signals(self) -> int:
+        gc.freeze()  # what is loaded by now stays
+        gc.set_threshold(*_COLLECTOR)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
