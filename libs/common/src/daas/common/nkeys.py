@@ -1,7 +1,7 @@
 """NKeys: what a service signs in to NATS with. One seed a service, in a file that only its owner reads.
 
 Source: github.com/nats-io/nkeys, strkey.go: base32 without padding of prefix, 32 bytes of Ed25519 and a CRC-16 (XMODEM,
-little-endian). The same files as `nk -gen user -pubout` writes. Needs the extra `nkeys`.
+little-endian). The same files as `nk -gen user -pubout` writes.
 """
 
 import base64

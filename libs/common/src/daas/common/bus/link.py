@@ -35,8 +35,8 @@ log = get_logger("bus")
 
 
 class NKeyClient(Client):
-    """The client, signing in with an NKey by our own codec: the package `nkeys`, which it would import, is one of
-    C and has no wheel.
+    """The client, signing in with an NKey by our own codec: the package `nkeys`, which it would import, has no
+    wheel and brings a second library of cryptography.
     """
 
     def _setup_nkeys_seed_connect(self) -> None:
