@@ -20,7 +20,7 @@ Keys, below `/daas/v1/<cluster>/`; numbers have 20 digits so that they sort:
     latest                                           number of the newest stored batch
     metadata/<kind>/<namespace or ->/<name>          a public object as it is now, or that it is gone (see `metadata`)
     policies/<policy object>                         the newest change of a Seal policy
-    walrus/<blob id>                                 a blob that is to live on, and until when it does
+    walrus/<blob id>                                 a blob that is to live on, until when it does, and who needs it
 
 A manifest is written after its parts, patches and index entries, so whoever sees it can read all of it. `latest` only
 grows; metadata, policies and walrus only move to a newer version; everything else is written if absent and never again.

@@ -27,6 +27,7 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
         end_epoch: what the network said then.
         size: bytes of the blob where they are known; 0 for a quilt.
         simulated: whether a stand-in holds it.
+        users: where its user notes what it needs the blob for; empty where that was not noted.
     """
 
     blob_id: BlobId
@@ -35,6 +36,7 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     end_epoch: Epoch
     size: int
     simulated: bool
+    users: tuple[str, ...] = ()
 
     def expires_ms(self, epoch_ms: int) -> int:
         """The earliest moment at which it may be gone: the epoch in which it was stored may have ended at once."""
@@ -73,12 +75,11 @@ async def renew(client: WalrusClient, held: Holding, *, epochs: int, now_ms: int
             f"blob {held.blob_id} was read as {stored.blob_id}: an aggregator gave other bytes",
             reason="walrus-other-blob",
         )
-    after = Holding(
-        blob_id=held.blob_id,
+    after = msgspec.structs.replace(
+        held,
         stored_ms=now_ms,
         epochs=epochs,
         end_epoch=max(held.end_epoch, stored.end_epoch),
-        size=held.size,
         simulated=stored.simulated,
     )
     return Renewed(before=held, after=after)

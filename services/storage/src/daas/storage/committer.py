@@ -196,6 +196,7 @@ class Committer:
         found: dict[str, PatchRef] = {}
         holdings = []
         contents = {value.key: value.contents(self.kind) for value in values}
+        users = {file.identifier: key for key, some in contents.items() for file in some}
         for files in _quilts([file for some in contents.values() for file in some], self._uploads.bytes_max):
             quilt = await self._uploads.client.store_quilt(files, epochs=self._uploads.epochs)
             blob = quilt.blob
@@ -211,6 +212,7 @@ class Committer:
                     end_epoch=blob.end_epoch,
                     size=0,
                     simulated=blob.simulated,
+                    users=tuple(dict.fromkeys(users[file.identifier] for file in files)),
                 )
             )
         return {key: tuple(found[file.identifier] for file in files) for key, files in contents.items()}, holdings
