@@ -239,7 +239,7 @@ def decide_rate(cluster: Cluster, order: list[dict[str, Any]], warm: int) -> flo
         for _, alike in groupby(queue[start : start + BATCH], key=id):
             run = list(alike)
             wish = run[0]
-            if len(run) >= LEAST_PODS and not wish.coupling.key and engine.can_run(wish):
+            if len(run) >= LEAST_PODS and engine.can_run(wish):
                 engine.choose_many(run)
             else:
                 for one in run:

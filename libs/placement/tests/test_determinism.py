@@ -5,23 +5,26 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from placement_floods import flood, one_by_one
 from placement_simulator import Simulator, digest_of_run
-from placement_world import GENESIS, World, make_node, make_pod
+from placement_world import GENESIS, World, make_node, make_pod, random_node
 
 from daas.placement import Scheduler
-from daas.placement.choosing import Choice, Chooser
 from daas.placement.errors import EventError, QuantityError
 from daas.placement.kinds import PodKinds, PodVersion
 from daas.placement.log import PodUpserted
-from daas.placement.records import PodRecord
+from daas.placement.profile import Profile
+from daas.placement.runs import Run
+from daas.placement.view import View
 
 #: A series of releases before the one that is installed, with wheels for the same interpreters.
 OTHER_NUMPY = "2.2.6"
@@ -83,20 +86,12 @@ def test_a_snapshot_read_in_any_order_goes_on_to_the_same_bytes(seed: int) -> No
         assert other.head == world.scheduler.head
 
 
-class _OneByOne(Chooser):
-    """Chooses for every pod by itself."""
-
-    def each(self, records: list[PodRecord]) -> Iterator[Choice]:
-        return map(self.choose, records)
-
-
 @settings(deadline=None, max_examples=40)  # each case runs two schedulers
 @given(st.integers(0, 2**32))
 def test_pods_placed_in_one_go_go_where_they_would_go_one_by_one(seed: int) -> None:
     rng = random.Random(seed)
     world = World()
-    other = Scheduler(GENESIS)
-    other._chooser = _OneByOne(other._state, other._engine)
+    other = one_by_one(Scheduler(GENESIS))
     nodes = [
         make_node(
             f"n{index}",
@@ -118,6 +113,73 @@ def test_pods_placed_in_one_go_go_where_they_would_go_one_by_one(seed: int) -> N
         other.apply(sequence, entry)
     assert other.head == world.scheduler.head
     assert other.head.sequence > 0
+
+
+@settings(deadline=None, max_examples=60)  # each case runs two schedulers
+@given(st.integers(0, 2**32))
+def test_runs_of_pods_that_keep_apart_go_where_they_would_go_one_by_one(seed: int) -> None:
+    rng = random.Random(seed)
+    world, other = World(), one_by_one(Scheduler(GENESIS))
+    world.nodes(*(random_node(rng, f"n{index}", 1) for index in range(rng.choice([3, 12, 40, 150]))))
+    made = 0
+    for number in range(4):
+        templates = flood(rng, number) + flood(rng, number)
+        pods = []
+        for template in templates:
+            made += 1
+            meta = msgspec.structs.replace(template.metadata, name=f"p{made}", uid=f"u{made}")
+            pods.append(msgspec.structs.replace(template, metadata=meta))
+        world.pods(*pods)
+        world.tell(after_ms=rng.choice([1, 3_000]))
+    for sequence, entry in enumerate(world.entries, 1):
+        other.apply(sequence, entry)
+    assert other.head == world.scheduler.head
+    assert other.head.sequence > 0
+
+
+SPREAD = {
+    "topologySpreadConstraints": [
+        {
+            "topologyKey": "topology.kubernetes.io/zone",
+            "maxSkew": 1,
+            "whenUnsatisfiable": "DoNotSchedule",
+            "labelSelector": {"matchLabels": {"app": "web"}},
+        }
+    ]
+}
+APART = {
+    "affinity": {
+        "podAntiAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": [
+                {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"app": "web"}}}
+            ]
+        }
+    }
+}
+
+
+@pytest.mark.parametrize("rules", [{}, SPREAD, APART, SPREAD | APART])
+def test_a_group_of_pods_is_placed_in_one_run_even_where_its_pods_keep_apart(
+    rules: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+
+    def place(self: Run, view: View, profile: Profile, count: int) -> list[tuple[int, int]]:
+        chosen = _place(self, view, profile, count)
+        runs.append(len(chosen))
+        return chosen
+
+    _place = Run.place
+    monkeypatch.setattr(Run, "place", place)
+    world = World()
+    world.nodes(*(make_node(f"n{i:02}", labels={"topology.kubernetes.io/zone": f"z{i % 3}"}) for i in range(30)))
+    template: dict[str, Any] = {"cpu": "10m", "metadata": {"labels": {"app": "web"}}, **rules}
+    placed = world.pods(*(make_pod(f"p{index}", **template) for index in range(24)))
+    assert runs == [24]
+    if "affinity" in rules:
+        assert len(set(placed.values())) == 24
+    if "topologySpreadConstraints" in rules:
+        assert Counter(int(str(node)[1:]) % 3 for node in placed.values()) == {0: 8, 1: 8, 2: 8}
 
 
 def _event(name: str, node: str = "", **kwargs: object) -> bytes:

@@ -3,6 +3,7 @@
 import random
 
 import msgspec
+from placement_floods import flood, one_by_one
 from placement_stillness import check_nothing_lost, root_from_scratch
 from placement_turmoil import check_plans, eviction, storage_event, with_volumes
 from placement_world import World, random_node, random_pod
@@ -65,8 +66,8 @@ class Simulator:
         for _ in range(rng.choice([0, 1, 3, 8])):
             events += rng.choices(
                 [self._new_pod, self._bind, self._bind_fails, self._delete_pod, self._node, self._lose_node,
-                 self._repeat, self._foreign, self._end_pod, self._object, self._storage, self._evict],
-                [8, 6, 2, 3, 2, 0.3, 2, 1, 2, 0.3, 0.5, 1],
+                 self._repeat, self._foreign, self._end_pod, self._object, self._storage, self._evict, self._flood],
+                [8, 6, 2, 3, 2, 0.3, 2, 1, 2, 0.3, 0.5, 1, 0.5],
             )[0]()  # fmt: skip
         if rng.random() < 0.02:
             events += self._resync()
@@ -80,13 +81,16 @@ class Simulator:
         return applied
 
     def _restart(self) -> None:
-        """The engine dies, and another goes on from its snapshot; the elder is asked further what it would say."""
+        """The engine dies, and another goes on from its snapshot.
+
+        The elder is asked further what it would say, and places every pod by itself: runs have to decide the same.
+        """
         world = self.world
         before = world.scheduler
         world.scheduler = Scheduler.restore(world.genesis, before.snapshot())
         assert world.scheduler.head == before.head
         assert world.scheduler.snapshot() == before.snapshot()
-        self.elder = before
+        self.elder = one_by_one(before)
 
     def _next(self) -> int:
         self.version += 1
@@ -96,14 +100,23 @@ class Simulator:
         if len(self.pods) > MOST_PODS:
             return self._delete_pod()
         template = random_pod(self.rng, "x", 1, list(self.nodes) or ["n0"], social=self.rng.random() < 0.5)
-        events: list[Event] = []
         if self.rng.random() < 0.1:
             labels = {**(template.metadata.labels or {}), GANG_LABEL: self.rng.choice(["g0", "g1"])}
             meta = msgspec.structs.replace(template.metadata, labels=labels)
             template = msgspec.structs.replace(template, metadata=meta)
         elif self.rng.random() < 0.15:
             template = with_volumes(self.rng, template)
-        for _ in range(self.rng.choice([1, 1, 4])):
+        return self._come([template] * self.rng.choice([1, 1, 4]))
+
+    def _flood(self) -> list[Event]:
+        """Many pods of few kinds at once."""
+        if len(self.pods) > MOST_PODS // 2:
+            return self._delete_pod()
+        return self._come(flood(self.rng, self.version))
+
+    def _come(self, templates: list[Pod]) -> list[Event]:
+        events: list[Event] = []
+        for template in templates:
             self.made += 1
             name = f"p{self.made}"
             meta = msgspec.structs.replace(

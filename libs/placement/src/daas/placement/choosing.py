@@ -1,6 +1,6 @@
 """Nodes for the pods of a batch in their order: each by itself, many in one go, groups whole or not at all."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from daas.placement.engine import Engine, Wish
@@ -18,6 +18,11 @@ class Choice(NamedTuple):
     node: str | None
     score: int
     reasons: int
+
+
+def _kind(record: PodRecord) -> tuple[int, int]:
+    """What pods have in common that are the same to a run."""
+    return id(record.pod_class), id(record.profile)
 
 
 class Chooser:
@@ -107,6 +112,8 @@ class Chooser:
                         position += 1
                     if position == again:
                         continue
+                    self._alone.add(_kind(records[position]))
+                    again = position + 1
             yield self.choose(records[position])
             position += 1
 
@@ -115,7 +122,7 @@ class Chooser:
         kinds: list[tuple[int, int]] = []
         first: dict[tuple[int, int], PodRecord] = {}
         for record in records[start:]:
-            kind = (id(record.pod_class), id(record.profile))
+            kind = _kind(record)
             if record.claims or kind in self._alone:
                 break
             if kind not in first:
@@ -128,7 +135,8 @@ class Chooser:
         wishes: dict[tuple[int, int], Wish] = {}
         for kind, record in first.items():
             wish = self.wish(record)
-            if not self._can_run(wish):
+            known = wishes.values()
+            if not self._can_run(wish) or self._repels(wish, known) or any(self._repels(one, (wish,)) for one in known):
                 self._alone.add(kind)
                 kinds = kinds[: kinds.index(kind)]
                 break
@@ -136,12 +144,26 @@ class Chooser:
         return [wishes[kind] for kind in kinds] if len(kinds) >= LEAST_PODS * len(wishes) else []
 
     def _can_run(self, wish: Wish) -> bool:
-        """Whether placing such pods changes nothing for the next one but the room on their nodes."""
+        """Whether what placing such pods changes for the next ones is known to a run."""
         profile = wish.profile
-        brings_terms = not profile.on and (profile.repels or profile.attracts or profile.prefers)
-        if self._state.nominated or wish.pod_class.unsupported or brings_terms or wish.coupling.key:
+        if self._state.nominated or wish.pod_class.unsupported:
             return False
+        if not profile.on and (profile.attracts or profile.prefers):
+            return False  # terms that nobody carries yet, which would be looked at by name only
         return self._engine.can_run(wish)
+
+    def _repels(self, one: Wish, others: Iterable[Wish]) -> bool:
+        """Whether a first pod on a node would bring terms that others don't know of yet."""
+        if one.profile.on or not one.profile.repels:
+            return False
+        labels = self._state.neighbours.surroundings(self._state.objects).namespaces
+        return any(
+            term.concerns(
+                other.profile.namespace, other.profile.labels, labels.get(other.profile.namespace), unknown=True
+            )
+            for term in one.profile.repels
+            for other in others
+        )
 
     def whole(self, records: list[PodRecord]) -> list[Choice]:
         """Nodes for all pods of a batch, where groups get enough of them or none at all.

@@ -31,7 +31,7 @@ class Domains:
     """
 
     def __init__(self, column: "GroupColumn", table: NodeTable, topology_key: str | None) -> None:
-        self._column = column
+        self.column = column
         self._table = table
         self._label = None if topology_key is None else table.label(topology_key)
         self._static_at = -1
@@ -47,7 +47,7 @@ class Domains:
         if self._static_at != self._table.static_at:
             self._rebuild()
             return
-        log = self._column.log
+        log = self.column.log
         if self._at == len(log):
             return
         totals, ids = self.totals, self.ids
@@ -72,11 +72,11 @@ class Domains:
         else:
             self.ids = self._label.wide
             self.totals = np.zeros(self._label.size, np.int64)
-        np.add.at(self.totals, self.ids, self._column.counts)
+        np.add.at(self.totals, self.ids, self.column.counts)
         self.totals[0] = 0
         self.occupied = int(np.count_nonzero(self.totals))
         self.flips.append(0)
-        self._at = len(self._column.log)
+        self._at = len(self.column.log)
 
     def members(self, domain: int) -> Slots:
         """The slots of a domain; without a topology key every slot is a domain of its own."""
@@ -166,12 +166,21 @@ class Columns:
     def count(self, profile: Profile, slot: int, difference: int) -> None:
         """Pods of this profile came to a node or left it."""
         self.counted += 1
-        found = self._of.get(profile.key)
-        if found is None:
-            found = self._meet(profile)
-        for column, times in found:
+        for column, times in self.counting(profile):
             column.counts[slot] += difference * times
             column.log.append((slot, difference * times))
+
+    def count_many(self, profile: Profile, slots: list[int]) -> None:
+        """A pod of this profile came to each of these nodes, which may repeat."""
+        self.counted += 1
+        for column, times in self.counting(profile):
+            np.add.at(column.counts, slots, times)
+            column.log += [(slot, times) for slot in slots]
+
+    def counting(self, profile: Profile) -> list[tuple[GroupColumn, int]]:
+        """The columns that count a profile, each with how often."""
+        found = self._of.get(profile.key)
+        return self._meet(profile) if found is None else found
 
     def _meet(self, profile: Profile) -> list[tuple[GroupColumn, int]]:
         """The columns that count a profile, which is remembered for columns to come."""

@@ -7,21 +7,24 @@ count and affinity sum among the feasible nodes; when one of these moves, the cl
 
 from collections import OrderedDict
 from collections.abc import Collection, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 
 from daas.placement import scores
+from daas.placement.batch import MAX_LEAVES
 from daas.placement.columns import Columns
 from daas.placement.coupling import FREE, Coupling
 from daas.placement.keys import TIE_BITS, Keys
+from daas.placement.limits import FEW_DOMAINS
 from daas.placement.neighbours import Neighbours
 from daas.placement.podclass import PodClass
 from daas.placement.policy import Policy
 from daas.placement.profile import Profile
 from daas.placement.reasons import NONE, Reason
 from daas.placement.resources import CPU, EPHEMERAL_STORAGE, MEMORY, Demand
-from daas.placement.runs import can_run, run
+from daas.placement.runs import Run, can_run
 from daas.placement.selection import STATIC_REASONS
 from daas.placement.state import ClusterState
 from daas.placement.table import BUILT_IN, CPU_COLUMN, MEMORY_COLUMN, PODS_COLUMN, Ints, Mask, NodeTable
@@ -30,8 +33,6 @@ from daas.placement.view import View
 #: Bytes of per-class columns that are kept, and the bytes they take per node.
 _CACHE_BYTES = 160 * 1024 * 1024
 _BYTES_PER_SLOT = 16
-#: Up to here, the best node of every domain is kept rather than looked for among all nodes.
-_FEW_DOMAINS = 64
 _LOG_LIMIT = 1 << 20
 
 _SHORT = {
@@ -107,21 +108,38 @@ class Engine:
         assert name is not None
         return name, best >> TIE_BITS
 
-    def can_run(self, wish: Wish) -> bool:
-        """Whether pods like this one depend on nothing but each node's own room; see `choose_many`."""
-        return bool(self.table.count) and can_run(self._view(wish))
+    def can_run(self, wish: Wish, most: int = MAX_LEAVES) -> bool:
+        """Whether up to so many pods can be chosen for by `choose_many`, if this one is among them."""
+        return bool(self.table.count) and can_run(self._view(wish), most)
 
     def choose_many(self, wishes: Sequence[Wish]) -> list[tuple[str, int]]:
-        """`choose` for several that `can_run` in order, up to the first for which no node will do."""
+        """`choose` for several that `can_run` in order, up to the first for which no node will do.
+
+        It may end earlier, where one can't run any more beside those before it. No pod may bring terms that are about
+        others among them, unless pods of its profile are on nodes already.
+        """
         views: dict[int, View] = {}
         for wish in wishes:
+            # columns have to be there before anything is counted in them
             if id(wish) not in views:
                 views[id(wish)] = self._view(wish)
-        chosen = run([views[id(wish)] for wish in wishes], self._keys, self.table)
-        for wish, (slot, _) in zip(wishes, chosen, strict=False):
-            self.columns.count(wish.profile, slot, 1)
-        names = self.table.names
-        return [(names[slot] or "", score) for slot, score in chosen]
+        going, names = Run(self._keys, self.table, self.columns), self.table.names
+        chosen: list[tuple[str, int]] = []
+        for _, alike in groupby(wishes, key=id):
+            run = list(alike)
+            wish = run[0]
+            view = views[id(wish)]
+            if not going.knows(view):
+                going.settle()
+                self._view(wish)
+                if not going.begin(view, len(wishes) - len(chosen)):
+                    break
+            placed = going.place(view, wish.profile, len(run))
+            chosen += [(names[slot] or "", score) for slot, score in placed]
+            if len(placed) < len(run):
+                break
+        going.settle()
+        return chosen
 
     def _best_of_some(self, view: View, closed: Collection[str], promised: str, within: Mask | None) -> tuple[int, int]:
         key, slot_of = self._final(view, within).copy(), self.table.slot_of
@@ -135,7 +153,7 @@ class Engine:
 
     def _best(self, view: View) -> tuple[int, int]:
         """(key, slot) of the best node; the key is -1 where there is none."""
-        if view.hard and len(view.hard) == 1 and not view.scored_late and len(view.hard[0].totals) <= _FEW_DOMAINS:
+        if view.hard and len(view.hard) == 1 and not view.scored_late and len(view.hard[0].totals) <= FEW_DOMAINS:
             return view.lead()
         key = self._final(view)
         slot = int(key.argmax())

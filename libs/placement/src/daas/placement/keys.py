@@ -3,6 +3,7 @@
 Everything stands twice: over many slots in numpy, and for one slot in plain integers, which is faster up to a handful.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -232,6 +233,41 @@ class Keys:
             before = scores.balanced_allocation(used_cpu, cpu, used_memory, memory)
             balanced = scores.balance_change(balanced, before, asks=view.asks)
         return least, balanced
+
+    def key_of(self, view: View) -> Callable[[list[int], int], int]:
+        """The key of a node for a class from its line of `room` and its slot, -1 without room for it.
+
+        What else keeps the class out is for the caller to know; scores that differ between nodes may be of images only.
+        """
+        assert isinstance(view.static, int), "taints and preferences are even"
+        static, images, ties = view.static, view.images, self.ties.item
+        score_cpu, score_memory = view.pod_class.demand[1:]
+        cpu, memory, least_weight, balanced_weight = view.cpu, view.memory, self._least_weight, self._balanced_weight
+        change, step = self._balance_change, 2 * FRACTION // MAX_SCORE
+
+        def key_of(line: list[int], slot: int) -> int:
+            all_cpu, all_memory, left_cpu, left_memory, with_cpu, with_memory, pods_left, _ = line
+            if pods_left < 1:
+                return -1
+            with_cpu += cpu
+            with_memory += memory
+            left_cpu -= score_cpu
+            left_memory -= score_memory
+            if 0 < with_cpu < all_cpu and 0 < with_memory < all_memory and left_cpu >= 0 <= left_memory and not change:
+                # as in `scores_of_line`
+                least = (left_cpu * MAX_SCORE // all_cpu + left_memory * MAX_SCORE // all_memory) >> 1
+                apart = abs(with_cpu * FRACTION // all_cpu - with_memory * FRACTION // all_memory)
+                value = least_weight * least + balanced_weight * ((2 * FRACTION - apart) // step)
+            elif (cpu and with_cpu > all_cpu) or (memory and with_memory > all_memory):
+                return -1
+            else:
+                value = self.weighted_scores(view, line)
+            value += static
+            if images is not None:
+                value += images.item(slot)
+            return (value << TIE_BITS) + ties(slot)
+
+        return key_of
 
     def refresh_one(self, view: View, slot: int) -> bool:
         """`_refresh_many` of one node."""

@@ -427,6 +427,11 @@ class NodeTable:
             self.extra[row - BUILT_IN, slot] -= times * amount
         self.dynamic_log.append(slot)
 
+    def put_lines(self, slots: Slots, lines: Ints) -> None:
+        """Takes over lines of `room` that were worked out elsewhere."""
+        self.room[slots] = lines
+        self.dynamic_log.extend(slots)
+
     def trim_logs(self, limit: int) -> None:
         """Forgets long logs between batches; every class then looks at everything again."""
         if len(self.static_log) + self.dynamic_log.end > limit:

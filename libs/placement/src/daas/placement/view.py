@@ -32,7 +32,7 @@ class SpreadCounts:
         self.members = label.members
         self.ids: Slots = label.wide
         ids = self.ids
-        self._eligible = eligible
+        self.takes_part = eligible
         self.totals: Counts = np.zeros(domains, np.int64)
         np.add.at(self.totals, ids[eligible], column.counts[eligible])
         there = np.zeros(domains, np.bool_)
@@ -41,22 +41,43 @@ class SpreadCounts:
         self._there: Slots = np.flatnonzero(there)
         self._at = len(column.log)
 
+    @property
+    def there(self) -> list[int]:
+        """Domains with a node that takes part."""
+        found: list[int] = self._there.tolist()
+        return found
+
     def refresh(self) -> None:
         """Reads what the column has seen since the last time."""
         log = self.column.log
         if self._at != len(log):
             for slot, difference in log[self._at :]:
-                if self._eligible.item(slot):
+                if self.takes_part.item(slot):
                     self.totals[self.ids.item(slot)] += difference
             self._at = len(log)
 
+    def least(self) -> tuple[int, int] | None:
+        """(pods in the emptiest domain, domains that have so few); None where the rule takes it to be empty."""
+        if not len(self._there) or len(self._there) < self.rule.min_domains:
+            return None
+        totals = self.totals[self._there]
+        least = int(totals.min())
+        return least, int(np.count_nonzero(totals == least))
+
+    def limit_at(self, least: int) -> int:
+        """The most pods that a domain may hold for one more to keep the skew, beside the emptiest one's."""
+        rule = self.rule
+        if len(self._there) < rule.min_domains:
+            least = 0
+        return rule.max_skew + least - rule.self_match
+
+    def limit(self) -> int:
+        """`limit_at` as it is now."""
+        return self.limit_at(int(self.totals[self._there].min()) if len(self._there) else 0)
+
     def allowed(self) -> Mask:
         """Per domain, whether one more pod keeps the skew; domain 0, nodes without the key, never."""
-        rule = self.rule
-        least = 0
-        if len(self._there) >= rule.min_domains and len(self._there):
-            least = int(self.totals[self._there].min())
-        fine: Mask = self.totals <= rule.max_skew + least - rule.self_match
+        fine: Mask = self.totals <= self.limit()
         fine[0] = False
         return fine
 
