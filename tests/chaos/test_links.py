@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from support.faults import HOWS, plan
-from support.links import LOCAL, Links, Namespaces, NotPermitted, Proxies, closed
+from support.links import LOCAL, Links, Namespaces, NotPermitted, Proxies, closing
 from support.stored_once import holders
 
 pytestmark = [pytest.mark.timeout(120)]
@@ -39,20 +39,20 @@ async def test_a_link_that_is_cut_carries_nothing_and_what_was_under_way_arrives
             argv = links.command("parrot", ["python", "-c", PARROT, url.rpartition(":")[2]])
             command = [sys.executable if part == "python" else part for part in argv]
             parrot = await asyncio.create_subprocess_exec(*command)
-            reader, writer = await connected.get()
             try:
-                writer.write(b"one\n")
-                assert await reader.readline() == b"one\n"
-                await links.cut("parrot")
-                writer.write(b"two\n")
-                with pytest.raises(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(said := asyncio.ensure_future(reader.readline())), 1)
-                await links.join("parrot")
-                assert await said == b"two\n"
+                reader, writer = await connected.get()
+                async with closing(writer):
+                    writer.write(b"one\n")
+                    assert await reader.readline() == b"one\n"
+                    await links.cut("parrot")
+                    writer.write(b"two\n")
+                    with pytest.raises(TimeoutError):
+                        await asyncio.wait_for(asyncio.shield(said := asyncio.ensure_future(reader.readline())), 1)
+                    await links.join("parrot")
+                    assert await said == b"two\n"
             finally:
                 parrot.kill()
                 await parrot.wait()
-                await closed(writer)
     except NotPermitted as reason:
         pytest.skip(f"no network namespaces here: {reason}")
 

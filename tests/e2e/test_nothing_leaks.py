@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import contextlib
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from support.links import Proxy
 
 from daas.devstack.apiserver.export import export
 from daas.devstack.stack import Stack
@@ -31,34 +31,24 @@ pytestmark = [
 AT_REST, SEALED = "at-rest-2f9c51e7d0", "sealed-b8416e03fa"
 
 
-class Recorder:
+class Recorder(Proxy):
     """Stands between NATS and everybody else, and keeps what goes through."""
 
     def __init__(self) -> None:
+        super().__init__([])
         self.recorded = bytearray()
         self.upstream: Callable[[], str] = str
 
-    async def start(self) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
-        self.url = f"nats://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
 
-    async def stop(self) -> None:
-        self._server.close()
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def where(self) -> list[tuple[str, int]]:
         host, _, port = self.upstream().removeprefix("nats://").partition(":")
-        behind, ahead = await asyncio.open_connection(host, int(port))
-        with contextlib.suppress(OSError):
-            await asyncio.gather(self._pass_on(reader, ahead), self._pass_on(behind, writer))
+        return [(host, int(port))]
 
-    async def _pass_on(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-        try:
-            while data := await source.read(65_536):
-                self.recorded += data
-                target.write(data)
-                await target.drain()
-        finally:
-            target.close()
+    def passed(self, data: bytes) -> None:
+        self.recorded += data
 
 
 def shapes(content: bytes) -> set[bytes]:

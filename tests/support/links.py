@@ -200,6 +200,7 @@ class Proxy:
         self.flowing = asyncio.Event()
         self.flowing.set()
         self._server: asyncio.Server | None = None
+        self._stopped = False
         self._open: set[asyncio.Task[None]] = set()
 
     async def start(self, port: int = 0) -> None:
@@ -209,55 +210,78 @@ class Proxy:
 
     async def stop(self) -> None:
         """Ends every connection."""
+        self._stopped = True
         if self._server is not None:
             self._server.close()
-        for task in list(self._open):
+        for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
         if self._server is not None:
             await self._server.wait_closed()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._open.add(task)
-        try:
-            await self._serve(reader, writer)
-        except (OSError, asyncio.CancelledError):
+    def where(self) -> list[tuple[str, int]]:
+        """Where to pass the next connection on to."""
+        return self.targets
+
+    def passed(self, data: bytes) -> None:
+        """Called with what goes through, in either direction."""
+
+    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._stopped:  # it was accepted before
+            writer.transport.abort()
             return
-        finally:
+        task = asyncio.create_task(self._serve(reader, writer))
+        self._open.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
             self._open.discard(task)
-            await closed(writer)
+            writer.transport.abort()  # a task that is cancelled before it began closes nothing by itself
+            if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, OSError):
+                raise error
+
+        task.add_done_callback(ended)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self.flowing.wait()
-        for host, port in self.targets:
-            try:
-                behind, ahead = await asyncio.wait_for(asyncio.open_connection(host, port), self.CONNECT_S)
-            except (OSError, TimeoutError):
-                continue
-            both = [asyncio.create_task(self._pass_on(*way)) for way in ((reader, ahead), (behind, writer))]
-            try:
-                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            finally:  # one side has closed: the other is told
-                for task in both:
-                    task.cancel()
-                await asyncio.gather(*both, return_exceptions=True)
-                await closed(ahead)
-            return
+        async with closing(writer):
+            await self.flowing.wait()
+            for host, port in self.where():
+                try:
+                    async with asyncio.timeout(self.CONNECT_S):
+                        behind, ahead = await asyncio.open_connection(host, port)
+                except (OSError, TimeoutError):
+                    continue
+                async with closing(ahead):
+                    await self._between((reader, ahead), (behind, writer))
+                return
+
+    async def _between(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        """Passes on until one side has closed."""
+        both = [asyncio.create_task(self._pass_on(*way)) for way in ways]
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
 
     async def _pass_on(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         while data := await source.read(65_536):
+            self.passed(data)
             await self.flowing.wait()
             target.write(data)
             await target.drain()
 
 
-async def closed(writer: asyncio.StreamWriter) -> None:
-    """Closes a connection, whatever state it is in."""
-    writer.close()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
+@contextlib.asynccontextmanager
+async def closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+    """Closes a connection at the end; at once where the end is an error or a cancellation, whenever that comes."""
+    try:
+        yield
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+    finally:
+        writer.transport.abort()  # does nothing to what is closed
 
 
 async def _run(*argv: str) -> None:
