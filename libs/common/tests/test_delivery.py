@@ -355,6 +355,30 @@ async def test_a_stream_that_is_deleted_is_made_again_and_read_from_its_beginnin
     assert seen == [1, 2, 3, 1]
 
 
+async def test_a_consumer_deleted_after_its_stream_was_made_again_goes_on_where_it_was(stage: Stage) -> None:
+    bus, app = await stage.bus(Service.RELAY), stage.app(Service.STORAGE)
+    seen = recorder(app)
+
+    def repairs() -> float:
+        return metric(app.metrics, "daas_consumer_repairs_total", subject="enclave.revoked")
+
+    async with stage.serving(app):
+        await publish(bus, 1)
+        await stage.until(lambda: settled(bus))
+        await bus.jetstream.delete_stream(STREAM)
+        await stage.until(lambda: repairs() == 1, "the stream is made again")
+        await publish(bus, 2, begin=2)
+        await stage.until(lambda: len(seen) >= 3)
+        await stage.until(lambda: settled(bus))
+        await stage.until(lambda: place_noted(app, 2))
+        await bus.jetstream.delete_consumer(STREAM, DURABLE)
+        await stage.until(lambda: repairs() == 2, "the consumer is made again")
+        await publish(bus, 1, begin=4)
+        await stage.until(lambda: len(seen) >= 4)
+        await stage.until(lambda: settled(bus))
+    assert seen == [1, 1, 2, 3]
+
+
 async def test_handling_resumes_without_loss_when_the_server_is_killed(stage: Stage) -> None:
     bus, app = await stage.bus(Service.RELAY), stage.app(Service.STORAGE)
     seen = recorder(app)

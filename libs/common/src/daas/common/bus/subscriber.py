@@ -119,29 +119,20 @@ class DurableSubscriber(PullStreamSubscriber):
     async def _ensure(self) -> None:
         """Makes the stream and the durable where they are missing; a durable made again goes on where it was."""
         await self._bus.ensure_stream(self._kept_in)
-        declare = self._bus.settings.nats_declare
-        info = await ensure_consumer(
-            self._bus.jetstream, self._stream_name, self.config, declare=declare, start=await self._start()
-        )
-        await self._note(info)
-        self._problem = None
-
-    async def _start(self) -> int | None:
-        """Where a durable made again starts: after what the last one had acknowledged, in this same stream."""
-        if self._place is None:
-            return None
         with translated(f"stream {self._stream_name}"):
             created = (await self._bus.jetstream.stream_info(self._stream_name)).created
-        return self._place[1] + 1 if created == self._place[0] else None
+        # A durable made again starts after what the last one had acknowledged, in this same stream.
+        start = self._place[1] + 1 if self._place is not None and self._place[0] == created else None
+        declare = self._bus.settings.nats_declare
+        info = await ensure_consumer(self._bus.jetstream, self._stream_name, self.config, declare=declare, start=start)
+        self._place = None if created is None else (created, 0)
+        self._note(info)
+        self._problem = None
 
-    async def _note(self, info: ConsumerInfo) -> None:
-        if self._place is None:
-            with translated(f"stream {self._stream_name}"):
-                created = (await self._bus.jetstream.stream_info(self._stream_name)).created
-        else:
-            created = self._place[0]
-        if created is not None and info.ack_floor is not None:
-            self._place = (created, info.ack_floor.stream_seq)
+    def _note(self, info: ConsumerInfo) -> None:
+        """Notes how far everything is acknowledged."""
+        if self._place is not None and info.ack_floor is not None:
+            self._place = (self._place[0], info.ack_floor.stream_seq)
 
     async def _pull(self) -> None:
         assert self._source is not None
@@ -184,6 +175,8 @@ class DurableSubscriber(PullStreamSubscriber):
     async def _repair(self, lost: ConsumerLost) -> None:
         """After a loss: waits for JetStream, and makes what was deleted again."""
         delay, longest = _REPAIR_S
+        # Found missing once is missing: an attempt may make it and fail all the same, as its answer comes too late.
+        existed = True
         self._problem = lost
         log.warning("consumer lost", subject=self.label, error=lost)
         while self.running:
@@ -191,7 +184,7 @@ class DurableSubscriber(PullStreamSubscriber):
             delay = min(2 * delay, longest)
             try:
                 await self._bus.wait_connected(longest)
-                existed = await self._exists()
+                existed = existed and await self._exists()
                 await self._ensure()
             except DaasError as error:
                 self._problem = error
@@ -217,7 +210,7 @@ class DurableSubscriber(PullStreamSubscriber):
     async def _watch(self) -> None:
         while self.running:
             with suppress(DaasError):
-                await self._note(await self._info())
+                self._note(await self._info())
             await asyncio.sleep(_WATCH_S)
 
     async def _keep_alive(self) -> None:
