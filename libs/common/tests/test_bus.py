@@ -1,7 +1,9 @@
 """Publishing, looking up, reading in order, and objects, against a real nats-server."""
 
 import asyncio
-from contextlib import aclosing
+import os
+import signal
+from contextlib import aclosing, suppress
 from typing import Any
 
 import msgspec
@@ -208,6 +210,50 @@ async def test_reading_goes_on_when_its_consumer_is_deleted(stage: Stage) -> Non
 
 async def consumers(bus: Bus, stream: str) -> list[str]:
     return [info.name for info in await bus.jetstream.consumers_info(stream)]
+
+
+async def test_a_server_that_answers_too_late_is_heard_from_then_on(stage: Stage) -> None:
+    bus = await stage.bus(Service.GATEWAY)
+    await bus.declare()
+    os.kill(stage.server.process.pid, signal.SIGSTOP)
+    try:
+        await stage.until(lambda: answers_too_late(bus), "the server is paused")
+    finally:
+        os.kill(stage.server.process.pid, signal.SIGCONT)
+    await stage.until(lambda: answers(bus), "the server answers")
+    await fill(bus, 3)
+    assert [m.sequence for m in await read_some(bus, 3)] == [1, 2, 3]
+    assert bus.metrics.reconnects._value.get() == 0, "the connection is the same"
+
+
+async def answers_too_late(bus: Bus) -> bool:
+    try:
+        await bus.check()
+    except Unavailable as error:
+        return error.reason == "nats-timeout"
+    return False
+
+
+async def answers(bus: Bus) -> bool:
+    await bus.check()
+    return True
+
+
+async def test_a_connection_that_nobody_reads_any_more_is_made_again(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = await stage.bus(Service.GATEWAY)
+    await bus.declare()
+
+    async def unexpected() -> None:
+        raise ValueError
+
+    with monkeypatch.context() as patch, suppress(Unavailable):
+        patch.setattr(bus.client, "_process_pong", unexpected)
+        await bus.check()
+    await fill(bus, 3)
+    assert [m.sequence for m in await read_some(bus, 3)] == [1, 2, 3]
+    assert bus.metrics.reconnects._value.get() == 1
 
 
 async def test_reading_refuses_a_gap(stage: Stage) -> None:

@@ -27,6 +27,8 @@ from daas.common.subjects import MAX_PAYLOAD_BYTES, Service
 
 _RECONNECT_S: Final = (0.05, 0.5)
 _CLOSE_S: Final = 10.0
+#: A server that is gone without a word is noticed after three of them; the client's own would take three minutes.
+_PING_S: Final = 10
 _DENIED: Final = re.compile(r"permissions violation for (publish|subscription) to \"([^\"]+)\"")
 #: A service uses a handful of subjects; this bounds what a server can make us remember.
 _MAX_DENIED: Final = 256
@@ -36,7 +38,7 @@ log = get_logger("bus")
 
 class NKeyClient(Client):
     """The client, signing in with an NKey by our own codec: the package `nkeys`, which it would import, has no
-    wheel and brings a second library of cryptography.
+    wheel and brings a second library of cryptography. It never goes on without reading.
     """
 
     def _setup_nkeys_seed_connect(self) -> None:
@@ -47,6 +49,19 @@ class NKeyClient(Client):
         key = nkey_secret(seed)
         self._public_nkey = nkey_public(seed)
         self._signature_cb = lambda nonce: base64.b64encode(key.sign(nonce.encode()))
+
+    async def _process_pong(self) -> None:
+        """The client's, that a pong for somebody who waits no more would end: it sets a result that nobody wants."""
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
+
+    async def _read_loop(self) -> None:
+        """The client's; where it gives up a connection that it holds for good, that one is made again."""
+        task = asyncio.current_task()
+        await super()._read_loop()
+        if self.is_connected and task is not None and not task.cancelling():
+            await self._process_op_err(nats.errors.UnexpectedEOF())
 
 
 class _Broker(NatsBroker):
@@ -105,6 +120,7 @@ class Link:
             max_reconnect_attempts=-1,
             reconnect_time_wait=1,
             connect_timeout=5,
+            ping_interval=_PING_S,
             pending_size=4 * MAX_PAYLOAD_BYTES,
             reconnect_to_server_handler=lambda servers, _info: (servers[0], random.uniform(low, high)),  # noqa: S311 - jitter
             error_cb=self._on_error,
