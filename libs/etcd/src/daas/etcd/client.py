@@ -9,9 +9,9 @@ from typing import Final, Self, TypeVar
 import grpc
 import grpc.aio
 
-from daas.common.errors import InvalidInput, NotFound, Unavailable
+from daas.common.errors import DaasError, InvalidInput, NotFound, Unavailable
 from daas.etcd import rpc_pb2 as rpc
-from daas.etcd.channels import RETRY_FIRST_S, RETRY_LAST_S, Channels, Credentials, Tls
+from daas.etcd.channels import REQUIRE_LEADER, RETRY_FIRST_S, RETRY_LAST_S, Channels, Credentials, Tls
 from daas.etcd.errors import TRANSIENT, Compacted, from_status
 from daas.etcd.model import (
     MAX_TXN_OPERATIONS,
@@ -42,10 +42,11 @@ PAGE_KEYS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Who answers: ids of cluster and member, the server's version, the newest revision, and the database's bytes."""
+    """Who answers: ids of cluster, member and leader (0: none), version, newest revision, bytes of the database."""
 
     cluster_id: int
     member_id: int
+    leader_id: int
     version: str
     revision: int
     database_bytes: int
@@ -89,7 +90,9 @@ class EtcdClient:
             "/etcdserverpb.Maintenance/Status", rpc.StatusRequest(), rpc.StatusResponse.FromString, repeatable=True
         )
         header = answer.header
-        return Status(header.cluster_id, header.member_id, answer.version, header.revision, answer.dbSize)
+        return Status(
+            header.cluster_id, header.member_id, answer.leader, answer.version, header.revision, answer.dbSize
+        )
 
     async def get(self, key: str) -> KeyValue | None:
         """The newest value of a key (linearizable), or None."""
@@ -217,39 +220,51 @@ class EtcdClient:
         await self._channels.call(_LEASE + "LeaseRevoke", request, rpc.LeaseRevokeResponse.FromString, repeatable=False)
 
     async def keep_alive(self, lease: int) -> int:
-        """Renew a lease once; returns the seconds it has now.
+        """Renew a lease once, at whichever endpoint answers; returns the seconds it has now.
 
         Raises:
             NotFound: the lease has ended.
+            Unavailable: no endpoint has answered in time.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._channels.timeout_s
-        channel = await self._channels.connected(deadline)
+        wait_s = RETRY_FIRST_S
+        while True:
+            channel = await self._channels.connected(deadline)
+            failure: DaasError = Unavailable("etcd LeaseKeepAlive: the stream ended", reason="etcd-unavailable")
+            try:
+                answer = await self._renewed(channel, lease, deadline)
+            except grpc.aio.AioRpcError as error:
+                code, details = error.code(), error.details() or ""
+                failure = from_status(code, details, "LeaseKeepAlive")
+                if code not in TRANSIENT and not self._channels.stale(code, details):
+                    raise failure from None
+            else:
+                if isinstance(answer, rpc.LeaseKeepAliveResponse):
+                    if answer.TTL <= 0:
+                        raise NotFound(f"etcd lease {lease:x} has ended", reason="etcd-lease-ended", field="lease")
+                    return answer.TTL
+            self._channels.rotate(channel)
+            if loop.time() + wait_s >= deadline:
+                raise failure
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, RETRY_LAST_S)
+
+    async def _renewed(self, channel: grpc.aio.Channel, lease: int, deadline: float) -> object:
+        """The answer to one renewal, or the end of the stream."""
         stub = channel.stream_stream(
             _LEASE + "LeaseKeepAlive",
             request_serializer=rpc.LeaseKeepAliveRequest.SerializeToString,
             response_deserializer=rpc.LeaseKeepAliveResponse.FromString,
         )
-        while True:
-            try:
-                metadata = await self._channels.metadata(channel, deadline)
-                left_s = max(0.001, deadline - loop.time())
-                call = stub(_then_wait(rpc.LeaseKeepAliveRequest(ID=lease)), timeout=left_s, metadata=metadata)
-                try:
-                    answer = await call.read()
-                finally:
-                    call.cancel()
-            except grpc.aio.AioRpcError as error:
-                if loop.time() < deadline and self._channels.stale(error.code(), error.details() or ""):
-                    continue
-                self._channels.rotate()
-                raise from_status(error.code(), error.details() or "", "LeaseKeepAlive") from None
-            break
-        if not isinstance(answer, rpc.LeaseKeepAliveResponse):
-            raise Unavailable("etcd LeaseKeepAlive: the stream ended without an answer", reason="etcd-unavailable")
-        if answer.TTL <= 0:
-            raise NotFound(f"etcd lease {lease:x} has ended", reason="etcd-lease-ended", field="lease")
-        return answer.TTL
+        metadata = await self._channels.metadata(channel, deadline)
+        attempt_s = self._channels.attempt_s(deadline - asyncio.get_running_loop().time())
+        request = _then_wait(rpc.LeaseKeepAliveRequest(ID=lease))
+        call = stub(request, timeout=attempt_s, metadata=metadata + REQUIRE_LEADER)
+        try:
+            return await call.read()
+        finally:
+            call.cancel()
 
     async def watch(self, key: str, *, prefix: bool = True, start_revision: int = 0) -> AsyncIterator[WatchEvent]:
         """Changes in order from a revision (0: from now), for ever, each once: after a lost connection it goes on at
@@ -302,7 +317,8 @@ class EtcdClient:
             call = None
             try:
                 metadata = await self._channels.metadata(channel, loop.time() + self._channels.timeout_s)
-                call = stub(_then_wait(rpc.WatchRequest(create_request=create)), metadata=metadata)
+                request = _then_wait(rpc.WatchRequest(create_request=create))
+                call = stub(request, metadata=metadata + REQUIRE_LEADER)
                 async for answer in call:
                     if answer.canceled:
                         self._refuse_cancelled(answer)
@@ -324,7 +340,7 @@ class EtcdClient:
             finally:
                 if call is not None:
                     call.cancel()
-            self._channels.rotate()
+            self._channels.rotate(channel)
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, RETRY_LAST_S)
 
