@@ -1,4 +1,7 @@
-"""A cluster for the behaviour tests: the one DAAS_KUBECONFIG names, or a development API server started here."""
+"""A cluster for the behaviour tests: the one that DAAS_KUBECONFIG names, or an API server started here.
+
+That is a real kube-apiserver where DAAS_KUBERNETES_BINARIES names the folder of its binary, else the development one.
+"""
 
 import asyncio
 import json
@@ -15,8 +18,11 @@ from typing import Any
 import pytest
 from kubernetes.aio import client, config
 
+from daas.devstack.kube_apiserver import BINARIES_VARIABLE, command
+
 # Small, so that a test can see a watch run out of history: a real cluster cannot be made to compact.
 HISTORY_EVENTS = 300
+SIMULATED = not {"DAAS_KUBECONFIG", BINARIES_VARIABLE} & set(os.environ)
 
 
 @dataclass
@@ -78,8 +84,9 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield Path(given)
         return
     state = tmp_path_factory.mktemp("apiserver")
-    command = [sys.executable, "-m", "daas.devstack.apiserver", "--state", str(state), "--history", str(HISTORY_EVENTS)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    flags = ["--history", str(HISTORY_EVENTS)] if SIMULATED else []
+    argv = [sys.executable if part == "python" else str(part) for part in command(state, *flags)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             yield Path(json.loads(process.stdout.readline())["kubeconfig"])
@@ -93,7 +100,7 @@ async def cluster(kubeconfig: Path) -> AsyncIterator[Cluster]:
     settings = client.Configuration()
     await config.load_kube_config(str(kubeconfig), client_configuration=settings)
     async with client.ApiClient(settings) as api:
-        yield Cluster(api, simulated="DAAS_KUBECONFIG" not in os.environ)
+        yield Cluster(api, simulated=SIMULATED)
 
 
 @pytest.fixture

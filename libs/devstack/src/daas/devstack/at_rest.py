@@ -57,7 +57,7 @@ class AtRest:
     @property
     def flags(self) -> list[str]:
         """For the API server."""
-        return ["--encryption-provider-config", str(self._config)]
+        return [f"--encryption-provider-config={self._config}"]
 
     def environment(self, key_servers: Path) -> dict[str, str]:
         """For the plugin."""

@@ -15,6 +15,7 @@ from typing import Any, Self
 from daas.common.bus import Bus, BusSettings
 from daas.common.errors import NotFound, Unavailable
 from daas.common.subjects import Service
+from daas.devstack import kube_apiserver
 from daas.devstack.access import AccessFiles
 from daas.devstack.at_rest import AtRest, socket_path, wait_until_ready
 from daas.devstack.deployment import Deployment, deploy, operator_key
@@ -32,6 +33,8 @@ SERVICES = ("relay", "enclave", "storage", "gateway", SEAL_KEEPER)
 KEY_SERVERS = 3
 KEY_SERVER_THRESHOLD = 2
 READY_TIMEOUT_S = 60.0
+#: A real kube-apiserver prepares its storage first.
+SERVER_TIMEOUT_S = 150.0
 #: A restarted enclave boots with fresh registers, as it does on hardware.
 NSM_ARGUMENTS = ("--enclave-per-connection",)
 
@@ -158,16 +161,18 @@ class Stack:
         return socket_path(name)
 
     async def _server(self, name: str, *arguments: str | Path, module: str | None = None) -> None:
-        argv: list[str | Path] = ["python", "-m", f"daas.devstack.{module or name}", *arguments]
-        process = self.processes[name] = Process(name, argv, log_path=self.state_dir / "logs" / f"{name}.log")
+        await self._start_server(name, ["python", "-m", f"daas.devstack.{module or name}", *arguments])
+
+    async def _start_server(self, name: str, argv: list[str | Path]) -> None:
+        log = self.state_dir / "logs" / f"{name}.log"
+        process = self.processes[name] = Process(name, argv, log_path=log, ready_timeout_s=SERVER_TIMEOUT_S)
         ready = await process.start()
         self._progress(name, str(ready.get("url") or ready.get("socket")))
 
     async def start_apiserver(self, *flags: str) -> None:
         """Starts the API server, or starts it again on a new port after it was killed."""
-        await self._server(
-            "apiserver", "--state", self.state_dir / "apiserver", *self.access.flags, *self.at_rest.flags, *flags
-        )
+        argv = kube_apiserver.command(self.state_dir / "apiserver", *self.access.flags, *self.at_rest.flags, *flags)
+        await self._start_server("apiserver", argv)
 
     async def start_walrus(self) -> None:
         """Starts the Walrus stand-in, or starts it again on its old port after it was killed."""
