@@ -20,7 +20,8 @@ HEAD = """# Metrics
 
 Written by `infra/prometheus/metrics.py` from the code. Each service shows its own on `/metrics`, beside `process_*` of
 the Prometheus client; a key server shows its own on a port apart. `subject` is a row of the catalogue without the
-cluster, `reason` that of an error.
+cluster, `reason` that of an error. What has no labels is there from the start; what has labels has no series before the
+first of its kind, but for `daas_published_total`, which begins at zero.
 
 | metric | kind | unit | labels | what it says | in |
 |---|---|---|---|---|---|

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -50,21 +49,33 @@ def test_every_metric_on_a_dashboard_or_in_an_alert_is_one_that_the_code_has() -
     assert used <= exported
 
 
+def test_every_panel_has_a_place_of_its_own_and_asks_the_source_that_is_provisioned() -> None:
+    provisioned = yaml.safe_load((ROOT / "infra/grafana/provisioning/datasources/prometheus.yml").read_text())
+    uids = {each["uid"] for each in provisioned["datasources"]}
+    dashboards = [json.loads(path.read_text()) for path in ROOT.glob("infra/grafana/dashboards/*.json")]
+    assert len({model["uid"] for model in dashboards}) == len({model["title"] for model in dashboards}) > 4
+    for model in dashboards:
+        taken: set[tuple[int, int]] = set()
+        for panel in model["panels"]:
+            at = panel["gridPos"]
+            cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+            assert not cells & taken
+            assert at["x"] + at["w"] <= 24
+            taken |= cells
+            assert panel["datasource"]["uid"] in uids
+            # Each name in the legend is a label that the expression keeps, or that of a whole series.
+            grouped = re.search(r"\bby \(([^)]*)\)", panel["targets"][0]["expr"])
+            shown = set(re.findall(r"\{\{(\w+)\}\}", panel["targets"][0]["legendFormat"]))
+            assert grouped is None or shown <= set(grouped[1].replace(" ", "").split(",")), panel["title"]
+        assert len({panel["id"] for panel in model["panels"]}) == len(model["panels"])
+
+
 def test_every_runbook_link_of_an_alert_leads_to_a_heading() -> None:
     text = (ROOT / "docs/production.md").read_text()
     headings = {h.lower().replace(" ", "-") for h in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
     links = re.findall(r"runbook: docs/production\.md#(\S+)", (ROOT / "infra/prometheus/alerts.yml").read_text())
     assert len(links) > 5
     assert set(links) <= headings
-
-
-def test_prometheus_accepts_the_alert_rules() -> None:
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("no promtool on this machine")
-    rules = ROOT / "infra/prometheus/alerts.yml"
-    checked = subprocess.run([promtool, "check", "rules", rules], capture_output=True, text=True, check=False)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 def test_everything_that_prometheus_scrapes_is_a_container() -> None:

@@ -1,5 +1,7 @@
 """The Prometheus metrics that every service has, on a registry of its own: several may share a process in tests."""
 
+from collections.abc import Iterable
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 #: Seconds. From a handler that only looks something up to one that waits for finality on a ledger.
@@ -7,13 +9,20 @@ _LATENCY_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 
 
 class BusMetrics:
-    """What the bus counts. Labels: `subject` as in the catalogue (without the cluster), `reason` of a DaasError."""
+    """What the bus counts. Labels: `subject` as in the catalogue (without the cluster), `reason` of a DaasError.
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    Args:
+        registry: where they are shown; one of its own by default.
+        publishes: subjects shown from zero on, since `increase` misses the first of a series that begins at one.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None, *, publishes: Iterable[str] = ()) -> None:
         self.registry = registry if registry is not None else CollectorRegistry()
         reg = self.registry
         ProcessCollector(registry=reg)
         self.published = Counter("daas_published_total", "Messages the stream has stored", ["subject"], registry=reg)
+        for subject in publishes:
+            self.published.labels(subject)
         self.publish_failed = Counter(
             "daas_publish_failed_total", "Messages that could not be published", ["subject", "reason"], registry=reg
         )

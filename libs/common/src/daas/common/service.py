@@ -35,7 +35,7 @@ from daas.common.errors import ConfigurationError, DaasError, Unavailable
 from daas.common.messages import Message
 from daas.common.metrics import BusMetrics
 from daas.common.settings import ServiceSettings, main
-from daas.common.subjects import Kind, Service, Stream, Subject, durable_name
+from daas.common.subjects import CATALOGUE, Kind, Service, Stream, Subject, durable_name
 
 __all__ = ["Event", "ServiceApp", "ServiceSettings", "main"]
 
@@ -73,7 +73,8 @@ class ServiceApp:
         self.service = service
         self.settings = settings
         self.metrics = CollectorRegistry()
-        self.bus = Bus(service, settings, BusMetrics(self.metrics))
+        publishes = [row.name for row in CATALOGUE if service in row.publishers and row.stream is not None]
+        self.bus = Bus(service, settings, BusMetrics(self.metrics, publishes=publishes))
         self.status: dict[str, Any] = {}
         self.ready = asyncio.Event()
         self._stop = asyncio.Event()

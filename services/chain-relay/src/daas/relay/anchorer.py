@@ -61,6 +61,7 @@ class Anchorer:
         self._metrics = metrics
         self._admission = Admission(settings.relay_registry, outbox)
         self._line = Line()
+        metrics.waiting.set_function(lambda: len(self._line))
         self._one_by_one_until = 0
         self._refreshed = 0.0
         self.sequence = 0
@@ -120,7 +121,6 @@ class Anchorer:
                 await asyncio.sleep(delay_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
                 delay_s = min(2 * delay_s, longest_s)
                 continue
-            self._metrics.waiting.set(len(self._line))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_REFRESH_S if len(self._line) else None):
                     await self._line.wake.wait()

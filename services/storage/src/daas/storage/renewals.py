@@ -50,7 +50,7 @@ class RenewalMetrics:
             ),
             blobs=Gauge("daas_storage_walrus_blobs", "Blobs that are kept alive", registry=registry),
             first_end=Gauge(
-                "daas_storage_walrus_first_end_seconds",
+                "daas_storage_walrus_first_end_timestamp_seconds",
                 "Unix time at which the first blob may end; 0 where there is none",
                 registry=registry,
             ),
