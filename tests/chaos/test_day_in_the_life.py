@@ -2,7 +2,7 @@
 
 Two gateways, two enclaves, relay, storage, keeper, KMS plugin, five key servers of which three open a Secret. At the
 end nothing is lost, nothing is doubled, everything verifies, and no plaintext is anywhere. What was done to it and how
-long each recovery took is printed and written to `report.json`.
+long each recovery took is shown at the end of the test run and written to `.daas/reports`.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import json
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -172,9 +173,9 @@ FULL = [Day(pods=1_500, secrets=100, waves=10, faults=3, seed=seed) for seed in 
     ],
 )
 async def test_a_day_in_the_life_loses_nothing_doubles_nothing_verifies_and_leaks_nothing(
-    tmp_path: Path, request: pytest.FixtureRequest, day: Day
+    tmp_path: Path, request: pytest.FixtureRequest, record_property: Callable[[str, object], None], day: Day
 ) -> None:
-    report = Report(day.seed)
+    report, written = Report(day.seed), report_file(request)
     try:
         async with open_links(LINKED) as (links, note):
             report.links, report.links_note = links.kind, note
@@ -188,5 +189,12 @@ async def test_a_day_in_the_life_loses_nothing_doubles_nothing_verifies_and_leak
         raise
     finally:
         content = json.dumps(report.content(), indent=2) + "\n"
-        await asyncio.to_thread((tmp_path / "report.json").write_text, content, encoding="utf-8")
-        print("\n".join([*report.lines(), f"  written to {tmp_path / 'report.json'}"]))
+        await asyncio.to_thread(written.write_text, content, encoding="utf-8")
+        record_property("report", "\n".join([*report.lines(), f"  written to {written}"]))
+
+
+def report_file(request: pytest.FixtureRequest) -> Path:
+    """Where the report of this test goes; it outlives the test's own directory."""
+    directory = request.config.rootpath / ".daas" / "reports"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory / f"day-in-the-life-{request.node.callspec.id}.json"

@@ -63,6 +63,15 @@ async def test_a_server_is_checked_from_empty_to_complete_and_whatever_was_chang
     assert "consumer TEST_ADVISORY > storage-advisories" in of(found, "ok")
 
     async with await Bus.connect(Service.OPERATOR, BusSettings(nats_url=nats.url, cluster=CLUSTER)) as bus:
+        durable = (await bus.jetstream.consumer_info("TEST_PLACEMENT", "gateway-placement-anchored")).config
+        await bus.jetstream.add_consumer("TEST_PLACEMENT", durable.evolve(ack_wait=77))
+    _, found = await findings(nats)
+    assert of(found, "warning") == ["consumer TEST_PLACEMENT > gateway-placement-anchored"]
+    assert "waits 77.0 s" in found["warning consumer TEST_PLACEMENT > gateway-placement-anchored"]["says"]
+    assert (await daas_bus(nats, "apply", "--consumers")).exit_code == 0
+    assert of((await findings(nats))[1], "warning") == []
+
+    async with await Bus.connect(Service.OPERATOR, BusSettings(nats_url=nats.url, cluster=CLUSTER)) as bus:
         log = (await bus.jetstream.stream_info("TEST_LOG")).config
         await bus.jetstream.update_stream(log.evolve(max_age=600))
         await bus.jetstream.add_stream(name="TEST_TAP", subjects=["daas.v1.test.tapped.>"])

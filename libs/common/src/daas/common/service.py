@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry
 from daas.common import logs, tracing
 from daas.common.bus import Bus, Event
 from daas.common.bus.advisories import watch_advisories
-from daas.common.bus.declarations import DurableOptions
+from daas.common.bus.declarations import DurableOptions, durable_options
 from daas.common.bus.delivery import subscribe
 from daas.common.bus.requests import Answering
 from daas.common.bus.subscriber import DurableSubscriber
@@ -96,7 +96,13 @@ class ServiceApp:
         return self._endpoints.url
 
     def on(
-        self, subject: Subject, body: type[M], *, in_flight: int = 64, ack_wait_s: float = 30.0, max_deliver: int = 20
+        self,
+        subject: Subject,
+        body: type[M],
+        *,
+        in_flight: int = 64,
+        ack_wait_s: float | None = None,
+        max_deliver: int | None = None,
     ) -> Callable[[Handler[M]], Handler[M]]:
         """Handles a subject with a durable of this service.
 
@@ -108,8 +114,9 @@ class ServiceApp:
             subject: what to handle; the service must be among its consumers, and only one handler per subject.
             body: what to decode it to.
             in_flight: handlers at once.
-            ack_wait_s: after how many seconds a process that died over a message is considered dead.
-            max_deliver: failed deliveries before the message goes to the dead-letter stream.
+            ack_wait_s: after how many seconds a process that died over a message is considered dead; by default as
+                the catalogue has it for the service.
+            max_deliver: failed deliveries before the message goes to the dead-letter stream; by default likewise.
 
         Raises:
             InvalidInput: `not-a-consumer`.
@@ -120,7 +127,12 @@ class ServiceApp:
             raise ConfigurationError(f"{subject.name} has a handler already", reason="second-handler")
         if subject.stream is None:
             raise ConfigurationError(f"{subject.name} is a request: no stream keeps it", reason="no-stream")
-        options = DurableOptions(in_flight=in_flight, ack_wait_s=ack_wait_s, max_deliver=max_deliver)
+        usual = durable_options(self.service)
+        options = DurableOptions(
+            in_flight=in_flight,
+            ack_wait_s=usual.ack_wait_s if ack_wait_s is None else ack_wait_s,
+            max_deliver=usual.max_deliver if max_deliver is None else max_deliver,
+        )
 
         def register(handler: Handler[M]) -> Handler[M]:
             self._handlers[subject] = (body, handler, options)

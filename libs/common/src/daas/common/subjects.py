@@ -230,6 +230,14 @@ def max_deliver(service: Service) -> int:
     return 10_000 if service is Service.STORAGE else 20
 
 
+def ack_wait_s(service: Service) -> float:
+    """After how many silent seconds of a service's process its deliveries count as lost.
+
+    Running handlers say that they are alive. Pods wait for the gateway and the relay: another delivery comes soon.
+    """
+    return 5.0 if service in {Service.GATEWAY, Service.RELAY} else 30.0
+
+
 def advisory_durable(service: Service) -> str:
     """The durable under which a service reads the advisories about its own durables."""
     return f"{service.value}-advisories"

@@ -28,8 +28,6 @@ from daas.placement.log import decode_entry
 
 #: Anchored messages in work at once; their binds share one bound anyway.
 ANCHORED_IN_FLIGHT = 16
-#: Redelivery after a killed process: short, since running handlers say that they are alive.
-ACK_WAIT_S = 5.0
 STATUS_EVERY_S = 1.0
 
 log = get_logger("gateway")
@@ -132,9 +130,7 @@ class Gateway:
     def register(self) -> None:
         """Subscriptions, tasks, checks and stops."""
         app = self._app
-        app.on(PLACEMENT_ANCHORED, PlacementAnchored, in_flight=ANCHORED_IN_FLIGHT, ack_wait_s=ACK_WAIT_S)(
-            self._on_anchored
-        )
+        app.on(PLACEMENT_ANCHORED, PlacementAnchored, in_flight=ANCHORED_IN_FLIGHT)(self._on_anchored)
         self.api.register()
         if self.webhooks is not None:
             self.webhooks.register()

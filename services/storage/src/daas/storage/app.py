@@ -46,7 +46,6 @@ from daas.storage.snapshots import Snapshots
 
 log = get_logger("storage")
 
-_MAX_DELIVER: Final = subjects.max_deliver(Service.STORAGE)
 #: Facts of one kind that are written at the same time.
 _IN_FLIGHT: Final = 64
 #: Of an upload, what is left for the form around the files.
@@ -133,7 +132,7 @@ class Storage:
         for kind, committer in self._committers.items():
             app.task(f"commit-{kind}")(committer.run)
         app.task("snapshots")(self.copy_snapshots)
-        many = partial(app.on, in_flight=_IN_FLIGHT, max_deliver=_MAX_DELIVER)
+        many = partial(app.on, in_flight=_IN_FLIGHT)
         many(subjects.PLACEMENT_ANCHORED, PlacementAnchored)(self.anchored)
         many(subjects.PLACEMENT_REFUSED, PlacementRefused)(self.refused)
         many(subjects.PLACEMENT_RECEIVED, PlacementReceived)(self.received)

@@ -36,7 +36,6 @@ from daas.common.subjects import (
     bucket_name,
     by_subject,
     dlq_subject,
-    max_deliver,
     stream_name,
 )
 
@@ -341,9 +340,7 @@ class Bus(Link):
             if row.stream is None:
                 continue
             for service in sorted(row.consumers):
-                config = declarations.durable_config(
-                    self.cluster, service, row, declarations.DurableOptions(max_deliver=max_deliver(service))
-                )
+                config = declarations.durable_config(self.cluster, service, row, declarations.durable_options(service))
                 name = stream_name(self.cluster, row.stream)
                 await declarations.ensure_consumer(self.jetstream, name, config, declare=True)
         advised = {service for row in CATALOGUE if row.stream is not None for service in row.consumers}

@@ -13,7 +13,18 @@ from nats.js import JetStreamContext, api
 
 from daas.common.bus.failures import translated
 from daas.common.errors import NotFound
-from daas.common.subjects import LIMITS, MEBIBYTE, Service, Stream, Subject, durable_name, stream_name, stream_subjects
+from daas.common.subjects import (
+    LIMITS,
+    MEBIBYTE,
+    Service,
+    Stream,
+    Subject,
+    ack_wait_s,
+    durable_name,
+    max_deliver,
+    stream_name,
+    stream_subjects,
+)
 
 #: Snapshots: a few of at most some 100 MiB each; whoever writes them deletes the old ones.
 BUCKET_MAX_BYTES: Final = 2048 * MEBIBYTE
@@ -34,6 +45,11 @@ class DurableOptions:
     in_flight: int = 64
     ack_wait_s: float = 30.0
     max_deliver: int = 20
+
+
+def durable_options(service: Service) -> DurableOptions:
+    """As the catalogue wants a service's durables."""
+    return DurableOptions(ack_wait_s=ack_wait_s(service), max_deliver=max_deliver(service))
 
 
 def stream_config(cluster: str, stream: Stream, replicas: int) -> api.StreamConfig:

@@ -9,7 +9,7 @@ from nats.js import api
 
 from daas.common.bus.advisories import advisory_config
 from daas.common.bus.connection import Bus
-from daas.common.bus.declarations import DurableOptions, durable_config, stream_config
+from daas.common.bus.declarations import durable_config, durable_options, stream_config
 from daas.common.bus.failures import translated
 from daas.common.subjects import (
     CATALOGUE,
@@ -18,7 +18,6 @@ from daas.common.subjects import (
     advisory_durable,
     bucket_name,
     durable_name,
-    max_deliver,
     stream_name,
 )
 
@@ -119,8 +118,8 @@ def _durables(cluster: str, stream: Stream) -> Iterable[tuple[str, api.ConsumerC
     for subject in CATALOGUE:
         for service in sorted(subject.consumers):
             if subject.stream is stream:
-                options = DurableOptions(max_deliver=max_deliver(service))
-                yield durable_name(service, subject), durable_config(cluster, service, subject, options)
+                config = durable_config(cluster, service, subject, durable_options(service))
+                yield durable_name(service, subject), config
     if stream is Stream.ADVISORY:
         advised = {service for subject in CATALOGUE if subject.stream is not None for service in subject.consumers}
         for service in sorted(advised):
@@ -145,6 +144,9 @@ def _consumer(stream: str, durable: str, wanted: api.ConsumerConfig, found: api.
         )
     if found.config.ack_policy != api.AckPolicy.EXPLICIT:
         return Finding(Grade.WRONG, what, "does not ask for acknowledgements", "remove it and start its service")
+    if found.config.ack_wait != wanted.ack_wait:
+        says = f"waits {found.config.ack_wait} s for an acknowledgement, expected {wanted.ack_wait}"
+        return Finding(Grade.WARNING, what, says, "`daas bus apply --consumers`")
     if found.config.max_deliver != wanted.max_deliver:
         says = f"gives up after {found.config.max_deliver} deliveries, expected {wanted.max_deliver}"
         return Finding(Grade.WRONG, what, says, "`daas bus apply --consumers`")
