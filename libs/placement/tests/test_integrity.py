@@ -62,7 +62,9 @@ def world() -> World:
 
 
 def rebutted(state: ClusterState, uid: str, name: str) -> bool:
-    """Whether a pod that keeps others away answers the accusation."""
+    """Whether a pod that keeps others away, or that was promised the room, answers the accusation."""
+    if any(other != uid for other in state.nominated.get(name, ())):
+        return True
     nodes = [record.node for record in state.nodes.values()]
     pods: dict[str, list[Pod]] = {}
     for record in state.pods.values():

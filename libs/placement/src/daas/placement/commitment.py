@@ -2,7 +2,8 @@
 
 The state is five leaves: the counters, and trees of nodes, of pods, of tombstones and of other objects. The trees have
 a fixed number of buckets; a record stands in the bucket that the hash of its name chooses, and a bucket's leaf is its
-records' leaf hashes in the order of their names. So the root depends on what is in the state, not on how it came there.
+records' leaf hashes in the order of their names. A node above them has 16 children. So the root depends on what is in
+the state, not on how it came there.
 """
 
 from bisect import bisect_left
@@ -20,7 +21,10 @@ NODE_BUCKETS = 1024
 POD_BUCKETS = 4096
 TOMBSTONE_BUCKETS = 256
 OBJECT_BUCKETS = 256
+#: Children of a node: with many, few nodes lie between 512 changed records and the root, and each is one hash.
+FAN_OUT = 16
 _HASH = merkle.HASH_LENGTH
+_NODE = FAN_OUT * _HASH
 
 
 class Part(IntEnum):
@@ -46,7 +50,7 @@ class Opening(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         bucket: leaf hashes of all records in the bucket, by name; position: which of them it is.
-        path: siblings from the bucket up to the tree's root.
+        path: from the bucket up to the tree's root, the other children of each node on the way, in order and joined.
         parts: siblings from there to the state root.
     """
 
@@ -61,70 +65,101 @@ def bucket_of(name: str, buckets: int) -> int:
     return int.from_bytes(merkle.digest(name.encode())[:2], "little") & (buckets - 1)
 
 
+def _widths(buckets: int) -> list[int]:
+    """How many nodes each level has, from the buckets up to the root."""
+    widths = [buckets]
+    while widths[-1] > 1:
+        widths.append(-(-widths[-1] // FAN_OUT))
+    return widths
+
+
 def opened(root: bytes, part: Part, name: str, leaf: bytes, opening: Opening) -> bool:
     """Whether the record of this name has these leaf bytes in the state under `root`."""
-    buckets = _BUCKETS[part]
     if not 0 <= opening.position < len(opening.bucket):
         return False
-    if opening.bucket[opening.position] != merkle.leaf_hash(leaf) or len(opening.path) != buckets.bit_length() - 1:
+    widths = _widths(_BUCKETS[part])
+    if opening.bucket[opening.position] != merkle.leaf_hash(leaf) or len(opening.path) != len(widths) - 1:
         return False
-    index = bucket_of(name, buckets)
+    index = bucket_of(name, widths[0])
     level = merkle.leaf_hash(b"".join(opening.bucket))
-    for sibling in opening.path:
-        level = merkle.node_hash(sibling, level) if index & 1 else merkle.node_hash(level, sibling)
-        index >>= 1
+    for width, others in zip(widths, opening.path, strict=False):
+        place = index % FAN_OUT
+        if len(others) != _HASH * (min(FAN_OUT, width) - 1):
+            return False
+        level = merkle.digest(b"".join((b"\x01", others[: _HASH * place], level, others[_HASH * place :])))
+        index //= FAN_OUT
     return merkle.verify(root, level, part, len(Part), opening.parts)
 
 
 @lru_cache(maxsize=8)
-def _empty_levels(buckets: int) -> tuple[list[bytes], ...]:
+def _empty_levels(buckets: int) -> tuple[bytes, ...]:
     """The levels of a tree without records, from the buckets up."""
-    made = [merkle.leaf_hash(b"")]
-    while len(made) < buckets.bit_length():
-        made.append(merkle.node_hash(made[-1], made[-1]))
-    return tuple([level] * (buckets >> depth) for depth, level in enumerate(made))
+    one = merkle.leaf_hash(b"")
+    levels = [one * buckets]
+    for width in _widths(buckets)[1:]:
+        one = merkle.digest(b"\x01" + levels[-1][:_NODE])
+        levels.append(one * width)
+    return tuple(levels)
 
 
 class BucketTree:
     """A Merkle tree over a fixed number of buckets of named leaf hashes.
 
     Args:
-        buckets: a power of two, at most 65536.
+        buckets: a power of two, at most 65536; where it is no power of 16, the root has fewer children.
+        remember: whether the places of its names are kept, for names that change again and again.
     """
 
-    def __init__(self, buckets: int) -> None:
+    def __init__(self, buckets: int, *, remember: bool = False) -> None:
         assert buckets & (buckets - 1) == 0
         assert 1 <= buckets <= 1 << 16
         self._mask = buckets - 1
+        self._places: dict[str, int] | None = {} if remember else None
         self._names: dict[int, list[str]] = {}
         self._hashes: dict[int, bytes] = {}
-        self._levels: list[list[bytes]] = [level.copy() for level in _empty_levels(buckets)]
+        #: Hashes side by side, so that the children of a node are one piece.
+        self._levels: list[bytearray] = [bytearray(level) for level in _empty_levels(buckets)]
 
     @property
     def root(self) -> bytes:
         """32 bytes."""
-        return self._levels[-1][0]
+        return bytes(self._levels[-1])
 
     def open(self, name: str) -> tuple[tuple[bytes, ...], int, tuple[bytes, ...]]:
-        """(the bucket's leaf hashes, the name's place among them, siblings up to the root).
+        """(the bucket's leaf hashes, the name's place among them, the path as `Opening` has it).
 
         Raises:
             KeyError: there is no such name.
         """
-        index = bucket_of(name, self._mask + 1)
+        bucket = index = bucket_of(name, self._mask + 1)
         names, hashes = self._names.get(index, []), self._hashes.get(index, b"")
         if name not in names:
             raise KeyError(name)
-        path = tuple(level[(index >> depth) ^ 1] for depth, level in enumerate(self._levels[:-1]))
-        bucket = tuple(hashes[start : start + _HASH] for start in range(0, len(hashes), _HASH))
-        return bucket, names.index(name), path
+        path = []
+        for level in self._levels[:-1]:
+            start = index // FAN_OUT * _NODE
+            place = index * _HASH - start
+            children = bytes(level[start : start + _NODE])
+            path.append(children[:place] + children[place + _HASH :])
+            index //= FAN_OUT
+        inside = tuple(hashes[start : start + _HASH] for start in range(0, len(hashes), _HASH))
+        return inside, self._names[bucket].index(name), tuple(path)
+
+    def _place(self, name: str) -> int:
+        places = self._places
+        if places is None:
+            return int.from_bytes(blake2b(name.encode(), digest_size=_HASH).digest()[:2], "little") & self._mask
+        index = places.get(name)
+        if index is None:
+            index = places[name] = bucket_of(name, self._mask + 1)
+        return index
 
     def update(self, changes: Mapping[str, bytes | None]) -> None:
         """Sets the leaf bytes of some names; None takes a name out."""
         touched: set[int] = set()
-        mask, all_names, all_hashes = self._mask, self._names, self._hashes
+        all_names, all_hashes, place = self._names, self._hashes, self._place
         for name, leaf in changes.items():
-            index = int.from_bytes(blake2b(name.encode(), digest_size=_HASH).digest()[:2], "little") & mask
+            index = place(name)
             touched.add(index)
             names = all_names.get(index)
             if names is None:
@@ -138,6 +173,8 @@ class BucketTree:
                 if known:
                     del names[position]
                     all_hashes[index] = hashes[:start] + hashes[end:]
+                if self._places is not None:
+                    del self._places[name]
                 continue
             if not known:
                 names.insert(position, name)
@@ -146,14 +183,15 @@ class BucketTree:
         self._rehash(touched)
 
     def _rehash(self, touched: Iterable[int]) -> None:
-        level = self._levels[0]
+        level, hashes = self._levels[0], self._hashes
         for index in touched:
-            level[index] = blake2b(b"\x00" + self._hashes[index], digest_size=_HASH).digest()
+            made = blake2b(b"\x00" + hashes[index], digest_size=_HASH).digest()
+            level[_HASH * index : _HASH * index + _HASH] = made
         for above in self._levels[1:]:
-            touched = {index >> 1 for index in touched}
+            touched = {index // FAN_OUT for index in touched}
             for index in touched:
-                pair = b"".join((b"\x01", level[2 * index], level[2 * index + 1]))
-                above[index] = blake2b(pair, digest_size=_HASH).digest()
+                made = blake2b(b"\x01" + level[_NODE * index : _NODE * index + _NODE], digest_size=_HASH).digest()
+                above[_HASH * index : _HASH * index + _HASH] = made
             level = above
 
 

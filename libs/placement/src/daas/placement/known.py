@@ -69,7 +69,8 @@ class Known:
         self._dirty_tombstones: dict[str, None] = {}
         self._dirty_objects: dict[ObjectKey, None] = {}
         self._trees = tuple(
-            BucketTree(buckets) for buckets in (NODE_BUCKETS, POD_BUCKETS, TOMBSTONE_BUCKETS, OBJECT_BUCKETS)
+            BucketTree(buckets, remember=buckets == NODE_BUCKETS)
+            for buckets in (NODE_BUCKETS, POD_BUCKETS, TOMBSTONE_BUCKETS, OBJECT_BUCKETS)
         )
 
     # --- nodes

@@ -9,7 +9,7 @@ from daas.placement.batch import DIGEST_LENGTH, MAX_LEAVES
 from daas.placement.errors import GenesisError
 
 #: Names the decision procedure: any change that can alter a decision needs another one.
-ALGORITHM = "k3s-daas/placement/3"
+ALGORITHM = "k3s-daas/placement/4"
 #: Whose formulas the scores follow: 1.36 looks at how a pod changes the balance of a node, 1.32 at what it comes to.
 PROFILE = "kube-scheduler/1.32"
 PROFILE_BALANCE_CHANGE = "kube-scheduler/1.36"

@@ -31,11 +31,16 @@ class PodState(IntEnum):
     BOUND = 5
 
 
-#: Neighbouring fields of a pod's leaf in one go: this is encoded for every pod that is decided.
-_POD_VERSION = Struct("<QQ")
+#: Neighbouring fields of leaves in one go: these are encoded for every pod that is decided.
+_VERSION = Struct("<QQ")
+_POD_VERSION = Struct("<QQ32sB")
 _POD_PROGRESS = Struct("<QQIQQ")
+#: Amounts have 128 bits: their lower and their upper half.
+_TAKEN = Struct("<IQQQQ")
+_AMOUNT = Struct("<QQ")
+_LOWER = 2**64 - 1
 _resource = lru_cache(maxsize=1024)(bcs.string)
-_STATES = tuple(bytes((state,)) for state in PodState)
+_node_name = lru_cache(maxsize=32_768)(bcs.string)
 
 
 class Plan(NamedTuple):
@@ -126,19 +131,14 @@ class NodeRecord:
         version, epoch, head = self._head
         if (version, epoch) != (self.version, self.epoch):
             version, epoch = self.version, self.epoch
-            head = b"".join(
-                (bcs.string(self.name), bcs.string(self.uid), _POD_VERSION.pack(version, epoch), self.digest)
-            )
+            head = b"".join((bcs.string(self.name), bcs.string(self.uid), _VERSION.pack(version, epoch), self.digest))
             self._head = (version, epoch, head)
-        parts = [
-            head,
-            self.pods.to_bytes(4, "little"),
-            self.score_cpu_milli.to_bytes(16, "little"),
-            self.score_memory_bytes.to_bytes(16, "little"),
-            bcs.uleb128(len(self.used)),
-        ]
-        for resource, amount in sorted(self.used.items()):
-            parts += (_resource(resource), amount.to_bytes(16, "little"))
+        used, cpu, memory = self.used, self.score_cpu_milli, self.score_memory_bytes
+        taken = _TAKEN.pack(self.pods, cpu & _LOWER, cpu >> 64, memory & _LOWER, memory >> 64)
+        parts = [head, taken, bcs.uleb128(len(used))]
+        for resource in sorted(used):
+            amount = used[resource]
+            parts += (_resource(resource), _AMOUNT.pack(amount & _LOWER, amount >> 64))
         return b"".join(parts)
 
 
@@ -240,10 +240,8 @@ class PodRecord:
         common = b"".join(
             (
                 bcs.string(self.uid),
-                _POD_VERSION.pack(self.version, self.epoch),
-                self.digest,
-                _STATES[self.state],
-                bcs.string(self.node),
+                _POD_VERSION.pack(self.version, self.epoch, self.digest, self.state),
+                _node_name(self.node),
                 _POD_PROGRESS.pack(self.sequence, self.expires_ms, self.attempts, self.not_before_ms, self.ticket),
             )
         )
