@@ -1,6 +1,7 @@
 """Bindings per second of a gateway process that has a large anchored decision to carry out, beside a bare client."""
 
 import asyncio
+import contextlib
 import sys
 import tempfile
 import time
@@ -15,8 +16,9 @@ from support.cluster import create_namespace, create_nodes, create_pods, list_po
 from daas.common import merkle
 from daas.common.bus import Bus, BusSettings
 from daas.common.decision import leaf_bcs, payload_digest
-from daas.common.messages import DecidedLeaf, Header, PlacementAnchored, PlacementDecided
-from daas.common.subjects import PLACEMENT_ANCHORED, PLACEMENT_DECIDED, Service, Stream
+from daas.common.facts import fact_of
+from daas.common.messages import DecidedLeaf, Header, PlacementAnchored, PlacementBound, PlacementDecided
+from daas.common.subjects import PLACEMENT_ANCHORED, PLACEMENT_BOUND, PLACEMENT_DECIDED, Service, Stream
 from daas.devstack.nats import NatsServer
 from daas.devstack.process import Process
 from daas.kube import bind
@@ -133,9 +135,12 @@ async def _gateway(client: KubeClient, nats: NatsServer, watch: Watch) -> tuple[
         watch.start()
         for anchor in anchors:
             await relay.publish(PLACEMENT_ANCHORED, anchor, message_id=f"anchored/{anchor.payload_digest}")
-        # The stream holds nothing but the decisions, their anchors and one fact for each pod.
-        while (await relay.stream_bounds(Stream.PLACEMENT))[1] < 2 * len(anchors) + PODS:  # noqa: ASYNC110 - not our event
-            await asyncio.sleep(0.02)
+        told = 0
+        async with contextlib.aclosing(relay.read(Stream.PLACEMENT, subjects=[PLACEMENT_BOUND])) as facts:
+            async for fact in facts:
+                told += len(fact_of(fact, PLACEMENT_BOUND, PlacementBound).pods)
+                if told == PODS:
+                    break
         return watch.row("gateway: decision, checks, bind, fact")
 
 

@@ -73,7 +73,7 @@ class Facts:
         self.decided = self._of(subjects.PLACEMENT_DECIDED, PlacementDecided)
         self.anchored = self._of(subjects.PLACEMENT_ANCHORED, PlacementAnchored)
         self.refused = self._of(subjects.PLACEMENT_REFUSED, PlacementRefused)
-        self.bound = self._of(subjects.PLACEMENT_BOUND, PlacementBound)
+        self.bound = [pod for fact in self._of(subjects.PLACEMENT_BOUND, PlacementBound) for pod in fact.each()]
         self.bind_failed = self._of(subjects.PLACEMENT_BIND_FAILED, PlacementBindFailed)
 
     def _of(self, subject: Subject, body: type[M]) -> list[M]:

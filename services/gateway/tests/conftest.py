@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,18 @@ import pytest
 from daas.common import merkle
 from daas.common.bus import StoredMessage
 from daas.common.decision import leaf_bcs, payload_digest
-from daas.common.errors import NotFound, Unavailable
-from daas.common.messages import DecidedLeaf, Header, Message, PlacementAnchored, PlacementDecided, encode
-from daas.common.subjects import PLACEMENT_DECIDED, Stream, Subject
+from daas.common.envelope import seal
+from daas.common.errors import Conflict, NotFound, Unavailable
+from daas.common.messages import (
+    DecidedLeaf,
+    Header,
+    Message,
+    PlacementAnchored,
+    PlacementBound,
+    PlacementDecided,
+    encode,
+)
+from daas.common.subjects import PLACEMENT_DECIDED, ROOT, Service, Stream, Subject, prefix
 from daas.kube import KubeClient
 
 # The makers of sealed Secrets are those of the library's own tests.
@@ -143,26 +152,56 @@ class MemoryFacts:
         self.decided: dict[int, StoredMessage] = {}
         self.refusals = 0
 
-    async def publish(self, subject: Subject, body: Message | bytes, *, message_id: str) -> int:
+    async def publish(
+        self, subject: Subject, body: Message | bytes, *, message_id: str, after: int | None = None
+    ) -> int:
         await asyncio.sleep(0)
         if self.refusals:
             self.refusals -= 1
             raise Unavailable("the bus is away", reason="test")
         if message_id not in self.ids:
+            if after not in (None, self._newest(subject)):
+                raise Conflict(f"not after {after}", reason="not-after")
             self.ids.add(message_id)
             self.facts.append((subject.name, body))
         return len(self.facts)
+
+    def _newest(self, subject: Subject) -> int:
+        return max((at for at, (name, _) in enumerate(self.facts, 1) if name == subject.name), default=0)
+
+    def _stored(self, sequence: int) -> StoredMessage:
+        name, body = self.facts[sequence - 1]
+        headers = seal(Service.GATEWAY, f"{ROOT}.{name}", f"id-{sequence}")
+        return StoredMessage(f"{prefix(CLUSTER)}.{name}", sequence, encode(body), headers, 1_000)
 
     async def fetch(self, stream: Stream, sequence: int) -> StoredMessage:
         if stream is not Stream.PLACEMENT or sequence not in self.decided:
             raise NotFound(f"no message {sequence}", reason="no-message")
         return self.decided[sequence]
 
+    async def last(self, subject: Subject) -> StoredMessage | None:
+        newest = self._newest(subject)
+        return self._stored(newest) if newest else None
+
+    async def stream_bounds(self, stream: Stream) -> tuple[int, int]:
+        assert stream is Stream.PLACEMENT
+        return 1, len(self.facts)
+
+    async def read(
+        self, stream: Stream, *, start: int = 1, subjects: Sequence[Subject] | None = None
+    ) -> AsyncGenerator[StoredMessage, None]:
+        assert stream is Stream.PLACEMENT
+        assert subjects is not None
+        for sequence in range(start, len(self.facts) + 1):
+            if self.facts[sequence - 1][0] in {subject.name for subject in subjects}:
+                yield self._stored(sequence)
+
     def put_decided(self, sequence: int, decided: PlacementDecided) -> None:
         self.decided[sequence] = StoredMessage(PLACEMENT_DECIDED.full(CLUSTER), sequence, encode(decided), {}, 1_000)
 
     def named(self, name: str) -> list[Any]:
-        return [body for subject, body in self.facts if subject == name]
+        bodies = [body for subject, body in self.facts if subject == name]
+        return [one for body in bodies for one in (body.each() if isinstance(body, PlacementBound) else [body])]
 
 
 def make_decided(

@@ -14,7 +14,7 @@ import pytest
 
 from daas.common.bus import Bus, BusSettings
 from daas.common.errors import ConfigurationError
-from daas.common.messages import PlacementBound, decode
+from daas.common.messages import PlacementBound, PodBound, decode
 from daas.common.subjects import PLACEMENT_ANCHORED, PLACEMENT_DECIDED, Service, Stream
 from daas.devstack.nats import NatsServer
 from daas.devstack.process import Process
@@ -121,10 +121,11 @@ class Pair:
             PLACEMENT_ANCHORED, self._anchor(decided, stored), message_id=f"anchored/{decided.payload_digest}"
         )
 
-    async def bound(self) -> list[PlacementBound]:
+    async def bound(self) -> list[PodBound]:
         first, last = await self.relay.stream_bounds(Stream.PLACEMENT)
         found = [await self.relay.fetch(Stream.PLACEMENT, n) for n in range(max(first, 1), last + 1)]
-        return [decode(one.data, PlacementBound) for one in found if one.subject.endswith(".placement.bound")]
+        facts = [decode(one.data, PlacementBound) for one in found if one.subject.endswith(".placement.bound")]
+        return [pod for fact in facts for pod in fact.each()]
 
 
 async def eventually(probe: Callable[[], Awaitable[Any]], what: str) -> Any:

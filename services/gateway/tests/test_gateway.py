@@ -47,11 +47,12 @@ class House:
         return [await self.relay.fetch(stream, sequence) for sequence in range(max(first, 1), last + 1)]
 
     async def facts(self, kind: type[Message], name: str) -> list[Any]:
-        return [
+        bodies = [
             decode(message.data, kind)
             for message in await self.stored(Stream.PLACEMENT)
             if message.subject.endswith(f".{name}")
         ]
+        return [one for body in bodies for one in (body.each() if isinstance(body, PlacementBound) else [body])]
 
     async def log_events(self) -> list[dict[str, Any]]:
         return [
@@ -217,6 +218,7 @@ async def test_a_gateway_killed_in_the_middle_of_its_binds_binds_every_pod_once(
 
     await eventually(all_bound, "pods were lost")
     facts = await house.facts(PlacementBound, "placement.bound")
+    assert len(facts) == len(names), "each exactly once"
     assert len({(fact.name, fact.node, fact.sequence) for fact in facts}) == len(names)
     assert not await house.facts(PlacementBindFailed, "placement.bind_failed")
     for name in names:

@@ -92,7 +92,7 @@ async def test_pages_proofs_nodes_and_events(monitor: Monitor) -> None:
     assert [event["id"] for event in resumed] == [event["id"] for event in every[4:7]]
     bound = await monitor.events(3, "?from=1&facts=placement.bound")
     assert {event["event"] for event in bound} == {"placement.bound"}
-    assert {json.loads(event["data"])["name"] for event in bound} == {"a", "b", "c"}
+    assert {pod["name"] for event in bound for pod in json.loads(event["data"])["pods"]} == {"a", "b", "c"}
 
     # Pages.
     code, page = await monitor.get("/v1/batches?limit=2")

@@ -18,6 +18,7 @@ from daas.common.access import AccessRecord, PolicyDecided
 from daas.common.bus import Bus, BusSettings
 from daas.common.errors import NotFound
 from daas.common.messages import (
+    BoundPod,
     DeadLetter,
     EnclaveRevoked,
     PlacementAnchored,
@@ -312,8 +313,8 @@ async def test_what_happened_to_pods_and_keys_is_kept_as_it_was_said(cluster: Cl
         (subjects.ALLOCATION_PLANNED, cluster.enclave, "plans/allocation", plan),
         (subjects.REBALANCE_PLANNED, cluster.enclave, "plans/rebalance", replace(plan, kind="rebalance", asked={})),
         (subjects.PLACEMENT_BOUND, cluster.gateway, "bound", PlacementBound(
-            **pod, sequence=1, index=0, payload_digest=digest, tx_digest="T", created_ms=1, decided_ms=2, anchored_ms=3,
-            bound_ms=4, simulated=True,
+            sequence=1, payload_digest=digest, tx_digest="T", decided_ms=2, anchored_ms=3, simulated=True,
+            pods=(BoundPod(**pod, index=0, created_ms=1, bound_ms=4),),
         )),
         (subjects.PLACEMENT_BIND_FAILED, cluster.gateway, "bind-failed", PlacementBindFailed(
             **pod, sequence=1, index=0, reason="node-gone", message="no node n", simulated=True,
@@ -358,7 +359,8 @@ async def test_what_happened_to_pods_and_keys_is_kept_as_it_was_said(cluster: Cl
     for _, _, folder, fact in facts:
         values = [kv.value async for kv in cluster.etcd.prefix(f"{cluster.store.keys.root}{folder}/")]
         assert values
-        assert all(decode(value, type(fact)) == fact for value in values)
+        kept_as = next(fact.each()) if isinstance(fact, PlacementBound) else fact
+        assert all(decode(value, type(kept_as)) == kept_as for value in values)
 
 
 @pytest.mark.parametrize("moment", [0.0, 0.05, 0.2])

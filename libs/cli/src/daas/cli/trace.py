@@ -90,7 +90,7 @@ async def _placement(bus: Bus, anchored: PlacementAnchored, uid: str, *, wants_b
                 found.setdefault("placement.anchored", _step("placement.anchored", stored))
         else:
             bound = fact_of(stored, subjects.PLACEMENT_BOUND, PlacementBound)
-            if (bound.pod_uid, bound.sequence) == (uid, anchored.sequence):
+            if bound.sequence == anchored.sequence and uid in {pod.pod_uid for pod in bound.pods}:
                 found.setdefault("placement.bound", _step("placement.bound", stored))
         if len(found) == 1 + wants_bound or stored.sequence >= last:
             break

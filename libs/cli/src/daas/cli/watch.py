@@ -1,4 +1,4 @@
-"""`daas watch`: the event stream, a readable line for each fact."""
+"""`daas watch`: the event stream, a readable line for each fact, and for each pod that was bound."""
 
 import asyncio
 from collections.abc import Callable
@@ -41,7 +41,6 @@ LINES: dict[str, Callable[[Body], str]] = {
     "placement.decided": _decided,
     "placement.anchored": lambda b: f"#{b['sequence']} tx {short(b['tx_digest'])} checkpoint {b['checkpoint']}",
     "placement.refused": lambda b: f"#{b['sequence']} {b['reason']}: {b['message']}",
-    "placement.bound": lambda b: f"{b['namespace']}/{b['name']} -> {b['node']} (#{b['sequence']}/{b['index']})",
     "placement.bind_failed": lambda b: f"{b['namespace']}/{b['name']} -> {b['node']} {b['reason']}: {b['message']}",
     "enclave.attested": lambda b: f"key {short(b['public_key'])}, document of {len(b['document']) * 3 // 4} bytes",
     "enclave.registered": lambda b: f"key {short(b['public_key'])} as {short(b['enclave'])}",
@@ -49,20 +48,26 @@ LINES: dict[str, Callable[[Body], str]] = {
 }
 
 
-def line(stored: StoredMessage, cluster: str) -> Text:
-    """One fact as a line: time, subject, what it says, and whether it is simulated."""
+def _bound(body: Body) -> list[str]:
+    return [f"{p['namespace']}/{p['name']} -> {p['node']} (#{body['sequence']}/{p['index']})" for p in body["pods"]]
+
+
+#: Facts about several things at once: a line for each.
+MANY: dict[str, Callable[[Body], list[str]]] = {"placement.bound": _bound}
+
+
+def lines(stored: StoredMessage, cluster: str) -> list[Text]:
+    """One fact as lines: time, subject, what it says, and whether it is simulated."""
     name = stored.subject.removeprefix(subjects.prefix(cluster) + ".")
     when = datetime.fromtimestamp(stored.time_ms / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
-    text = Text.assemble((when, "dim"), " ", (f"{name:<24}", "bold cyan"), " ")
+    head = Text.assemble((when, "dim"), " ", (f"{name:<24}", "bold cyan"), " ")
     try:
         body = msgspec.json.decode(stored.data)
-        describe = LINES.get(name)
-        text.append(describe(body) if describe else _fields(body))
-        if body.get("simulated"):
-            text.append(" simulated", style="yellow")
+        told = MANY[name](body) if name in MANY else [LINES.get(name, _fields)(body)]
+        end = Text(" simulated", style="yellow") if body.get("simulated") else Text()
     except (msgspec.DecodeError, KeyError, TypeError, AttributeError):
-        text.append(f"unreadable, {len(stored.data)} bytes", style="red")
-    return text
+        return [head + Text(f"unreadable, {len(stored.data)} bytes", style="red")]
+    return [head + Text(one) + end for one in told]
 
 
 def _fields(body: Body) -> str:
@@ -102,7 +107,8 @@ async def follow(context: Context, wanted: list[str], *, from_start: bool) -> No
         async def one(stream: Stream, rows: list[subjects.Subject]) -> None:
             start = 1 if from_start else (await bus.stream_bounds(stream))[1] + 1
             async for stored in bus.read(stream, start=start, subjects=rows):
-                console.print(line(stored, context.cluster), soft_wrap=True)
+                for line in lines(stored, context.cluster):
+                    console.print(line, soft_wrap=True)
 
         async with asyncio.TaskGroup() as group:
             for stream, rows in chosen.items():

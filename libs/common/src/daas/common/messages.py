@@ -4,6 +4,7 @@ Bytes are lower-case hex strings; documents and raw log bytes are base64. What a
 the message. The log entry's own structs live in `daas.placement.log`, since folding them is the engine's business.
 """
 
+from collections.abc import Iterator
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -148,8 +149,54 @@ class PlacementRefused(Message, frozen=True, kw_only=True):
     simulated: bool
 
 
+class BoundPod(msgspec.Struct, frozen=True, kw_only=True):
+    """One pod that stands on its node: `index` is its leaf, `created_ms` 0 where that is not known."""
+
+    pod_uid: Name
+    namespace: Name
+    name: Name
+    node: Name
+    index: U32
+    created_ms: U64
+    bound_ms: U64
+
+
 class PlacementBound(Message, frozen=True, kw_only=True):
-    """A pod that was bound to the node its anchored decision names."""
+    """Pods of one anchored decision that were bound to the nodes it names, within a few milliseconds.
+
+    Each pod of a decision is told of once, however many such facts its pods come in.
+    """
+
+    sequence: U64
+    payload_digest: Digest
+    tx_digest: Name
+    decided_ms: U64
+    anchored_ms: U64
+    simulated: bool
+    pods: Annotated[tuple[BoundPod, ...], msgspec.Meta(min_length=1, max_length=512)]
+
+    def each(self) -> Iterator["PodBound"]:
+        """What it says about each pod."""
+        for pod in self.pods:
+            yield PodBound(
+                pod_uid=pod.pod_uid,
+                namespace=pod.namespace,
+                name=pod.name,
+                node=pod.node,
+                sequence=self.sequence,
+                index=pod.index,
+                payload_digest=self.payload_digest,
+                tx_digest=self.tx_digest,
+                created_ms=pod.created_ms,
+                decided_ms=self.decided_ms,
+                anchored_ms=self.anchored_ms,
+                bound_ms=pod.bound_ms,
+                simulated=self.simulated,
+            )
+
+
+class PodBound(Message, frozen=True, kw_only=True):
+    """One pod of a `PlacementBound`, with what holds for all of them: so it is kept."""
 
     pod_uid: Name
     namespace: Name

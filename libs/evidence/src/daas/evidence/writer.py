@@ -23,6 +23,8 @@ _TRIES: Final = 1_000
 _CONCURRENT_WRITES: Final = 32
 #: Manifests of one transaction: each has a guard, a write and, where it fails, a read.
 _MANIFESTS: Final = 32
+#: Facts of one transaction: each has a guard and a write.
+_FACTS: Final = 64
 
 
 class EtcdWriter:
@@ -125,6 +127,24 @@ class EtcdWriter:
             digest=merkle.digest(value).hex(),
             created=result.succeeded,
         )
+
+    async def facts(self, facts: Mapping[str, bytes]) -> list[Stored]:
+        """Stores some facts by key, many at once; the first one under a key stays.
+
+        Raises:
+            Unavailable: etcd is away.
+        """
+        results: list[Stored] = []
+        for some in _chunks(list(facts.items()), _FACTS):
+            guards = [Compare.absent(key) for key, _ in some]
+            done = await self._etcd.txn(guards, [Put(key, body) for key, body in some], repeatable=True)
+            for key, body in some:
+                if done.succeeded:
+                    digest = merkle.digest(body).hex()
+                    results.append(Stored(key=key, revision=done.revision, size=len(body), digest=digest, created=True))
+                else:  # some are there already
+                    results.append(await self.fact(key, body))
+        return results
 
     async def advance(self, sequence: int) -> None:
         """Moves `latest` up to a number, and never down."""

@@ -9,25 +9,25 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from daas.common.bus import Event, StoredMessage
+from daas.common.bus import Event
 from daas.common.decision import check_decided
 from daas.common.errors import DaasError, Refused
 from daas.common.messages import (
+    BoundPod,
     DecidedLeaf,
-    Message,
     PlacementAnchored,
     PlacementBindFailed,
-    PlacementBound,
     PlacementDecided,
     decode,
 )
-from daas.common.subjects import PLACEMENT_BIND_FAILED, PLACEMENT_BOUND, PLACEMENT_DECIDED, Stream, Subject
+from daas.common.subjects import PLACEMENT_BIND_FAILED, PLACEMENT_DECIDED, Stream
 from daas.common.tracing import span
 from daas.gateway.binding import Attempt, Bound, Failed, PodBinder
+from daas.gateway.boundfacts import BoundFacts, FactBus, Telling
 from daas.gateway.cache import ClusterCache
 from daas.gateway.events import Report, Reporter
 from daas.gateway.evictions import Evictor
@@ -39,20 +39,6 @@ from daas.placement.reasons import Reason, sentence
 SETTLED_MAX: Final = 65_536
 #: Pods whose volumes are waited for; more fail to bind for now and are decided again.
 WAITING_FOR_VOLUMES_MAX: Final = 512
-
-
-class FactBus(Protocol):
-    """What the binder needs of `daas.common.bus.Bus`."""
-
-    cluster: str
-
-    async def publish(self, subject: Subject, body: Message | bytes, *, message_id: str) -> int:
-        """Stores a fact."""
-        ...
-
-    async def fetch(self, stream: Stream, sequence: int) -> StoredMessage:
-        """The message at a stream sequence."""
-        ...
 
 
 @dataclass(slots=True)
@@ -118,6 +104,7 @@ class Binder:
         evictor: Evictor | None = None,
     ) -> None:
         self._bus = bus
+        self._facts = BoundFacts(bus)
         self._volumes = volumes
         self._evictor = evictor
         self._waiting: dict[tuple[str, int], asyncio.Task[None]] = {}
@@ -146,14 +133,30 @@ class Binder:
         if self._witness is not None:
             await self._witness(anchored)
         await self._ready()
-        jobs = (self._settle(anchored, decided, decided_ms, index) for index in range(len(decided.leaves)))
-        outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+        telling = await self._telling(anchored, event.sequence, decided, decided_ms)
+        try:
+            jobs = (self._settle(telling, decided, index) for index in range(len(decided.leaves)))
+            outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+            await telling.finish()
+        finally:
+            self._facts.end(telling)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
         if self._evictor is not None:
             self._evictor.start(decided)
         self.last_sequence = max(self.last_sequence, anchored.sequence)
+
+    async def _telling(
+        self, anchored: PlacementAnchored, since: int, decided: PlacementDecided, decided_ms: int
+    ) -> Telling:
+        return await self._facts.telling(
+            anchored,
+            since,
+            decided_ms=decided_ms,
+            simulated=anchored.simulated or decided.simulated,
+            stored=lambda index: self._remember((anchored.payload_digest, index)),
+        )
 
     async def stop(self) -> None:
         """Ends waits for volumes; what the engine assumed lapses, and is decided again."""
@@ -184,14 +187,12 @@ class Binder:
             )
         return decided, stored.time_ms
 
-    async def _settle(
-        self, anchored: PlacementAnchored, decided: PlacementDecided, decided_ms: int, index: int
-    ) -> None:
+    async def _settle(self, telling: Telling, decided: PlacementDecided, index: int) -> None:
+        anchored = telling.anchored
         key = (anchored.payload_digest, index)
         if key in self._settled or key in self._waiting:
             return
         leaf = decided.leaves[index]
-        simulated = anchored.simulated or decided.simulated
         if leaf.node is None:
             self._metrics.unschedulable.inc()
             message = sentence(leaf.reasons, len(self._cache.nodes))
@@ -199,112 +200,83 @@ class Binder:
             await self._reporter.told(Report(leaf.pod_uid, leaf.namespace, leaf.name, None, message))
             if self._evictor is not None and not leaf.reasons & Reason.PREEMPTION_PLANNED:
                 await self._evictor.forget(leaf.pod_uid, leaf.namespace, leaf.name)
+            self._remember(key)
+            return
+        attempt = Attempt(
+            uid=leaf.pod_uid,
+            namespace=leaf.namespace,
+            name=leaf.name,
+            node=leaf.node,
+            expires_ms=decided.header.expires_ms,
+            annotations={
+                "k3s-daas.io/proof": f"{anchored.sequence}/{index}",
+                "k3s-daas.io/payload-digest": anchored.payload_digest,
+                "k3s-daas.io/anchor-tx": anchored.tx_digest,
+                "k3s-daas.io/simulated": "true" if telling.simulated else "false",
+            },
+        )
+        self._permit()
+        if self._volumes is None or not self._volumes.concerns(leaf.pod_uid):
+            await self._bind(telling, leaf, attempt, index)
+        elif len(self._waiting) < WAITING_FOR_VOLUMES_MAX:
+            # The message is let go of: were this process to end, the placement lapses and is decided again.
+            alone = await self._telling(anchored, telling.since, decided, telling.decided_ms)
+            self._waiting[key] = asyncio.create_task(self._bind_later(self._volumes, alone, leaf, attempt, index))
+            self._waiting[key].add_done_callback(lambda _: self._waiting.pop(key, None))
         else:
-            attempt = Attempt(
-                uid=leaf.pod_uid,
-                namespace=leaf.namespace,
-                name=leaf.name,
-                node=leaf.node,
-                expires_ms=decided.header.expires_ms,
-                annotations={
-                    "k3s-daas.io/proof": f"{anchored.sequence}/{index}",
-                    "k3s-daas.io/payload-digest": anchored.payload_digest,
-                    "k3s-daas.io/anchor-tx": anchored.tx_digest,
-                    "k3s-daas.io/simulated": "true" if simulated else "false",
-                },
-            )
-            self._permit()
-            if self._volumes is not None and self._volumes.concerns(leaf.pod_uid):
-                if len(self._waiting) < WAITING_FOR_VOLUMES_MAX:
-                    # The message is let go of: were this process to end, the placement lapses and is decided again.
-                    self._waiting[key] = asyncio.create_task(
-                        self._bind_later(self._volumes, anchored, leaf, attempt, index=index, decided_ms=decided_ms)
-                    )
-                    self._waiting[key].add_done_callback(lambda _: self._waiting.pop(key, None))
-                    return
-                busy = Failed("volume-not-bound", f"the volumes of {WAITING_FOR_VOLUMES_MAX} pods are waited for")
-                await self._failed(anchored, index, leaf, busy, simulated=simulated)
-            else:
-                await self._bind(anchored, leaf, attempt, index=index, decided_ms=decided_ms)
-        self._remember(key)
+            busy = Failed("volume-not-bound", f"the volumes of {WAITING_FOR_VOLUMES_MAX} pods are waited for")
+            await self._failed(telling, leaf, busy, index)
 
     async def _bind_later(
-        self,
-        volumes: VolumeBinder,
-        anchored: PlacementAnchored,
-        leaf: DecidedLeaf,
-        attempt: Attempt,
-        *,
-        index: int,
-        decided_ms: int,
+        self, volumes: VolumeBinder, telling: Telling, leaf: DecidedLeaf, attempt: Attempt, index: int
     ) -> None:
         """Binds a pod once its volumes are there."""
-        simulated = attempt.annotations["k3s-daas.io/simulated"] == "true"
         try:
             failed = await volumes.prepare(attempt)
             if failed is not None:
-                await self._failed(anchored, index, leaf, failed, simulated=simulated)
+                await self._failed(telling, leaf, failed, index)
             else:
                 self._permit()
-                await self._bind(anchored, leaf, attempt, index=index, decided_ms=decided_ms)
+                await self._bind(telling, leaf, attempt, index)
+            await telling.finish()
         except DaasError as error:
             self._metrics.failed.labels(error.reason).inc()  # the engine lets the placement lapse
-        else:
-            self._remember((anchored.payload_digest, index))
+        finally:
+            self._facts.end(telling)
 
-    async def _bind(
-        self, anchored: PlacementAnchored, leaf: DecidedLeaf, attempt: Attempt, *, index: int, decided_ms: int
-    ) -> None:
-        simulated = attempt.annotations["k3s-daas.io/simulated"] == "true"
+    async def _bind(self, telling: Telling, leaf: DecidedLeaf, attempt: Attempt, index: int) -> None:
         with span("bind", pod_uid=leaf.pod_uid, pod_namespace=leaf.namespace, pod_name=leaf.name, node=attempt.node):
             outcome = await self._pods.bind(attempt)
             if isinstance(outcome, Bound):
-                await self._bound(anchored, index, leaf, outcome, decided_ms=decided_ms, simulated=simulated)
+                self._bound(telling, leaf, outcome, index)
             else:
-                await self._failed(anchored, index, leaf, outcome, simulated=simulated)
+                await self._failed(telling, leaf, outcome, index)
 
     def _remember(self, key: tuple[str, int]) -> None:
         self._settled[key] = None
         if len(self._settled) > SETTLED_MAX:
             self._settled.popitem(last=False)
 
-    async def _bound(
-        self,
-        anchored: PlacementAnchored,
-        index: int,
-        leaf: DecidedLeaf,
-        outcome: Bound,
-        *,
-        decided_ms: int,
-        simulated: bool,
-    ) -> None:
+    def _bound(self, telling: Telling, leaf: DecidedLeaf, outcome: Bound, index: int) -> None:
         assert leaf.node is not None
-        fact = PlacementBound(
+        pod = BoundPod(
             pod_uid=leaf.pod_uid,
             namespace=leaf.namespace,
             name=leaf.name,
             node=leaf.node,
-            sequence=anchored.sequence,
             index=index,
-            payload_digest=anchored.payload_digest,
-            tx_digest=anchored.tx_digest,
             created_ms=outcome.created_ms,
-            decided_ms=decided_ms,
-            anchored_ms=anchored.timestamp_ms,
             bound_ms=outcome.bound_ms,
-            simulated=simulated,
         )
-        message_id = f"bound/{anchored.payload_digest}/{index}"
-        await self._bus().publish(PLACEMENT_BOUND, fact, message_id=message_id)
+        telling.add(pod, now=outcome.now)
         self._metrics.bound.inc()
-        self._metrics.seconds.observe(max(0, outcome.bound_ms - anchored.timestamp_ms) / 1000)
+        self._metrics.seconds.observe(max(0, outcome.bound_ms - telling.anchored.timestamp_ms) / 1000)
         told = f"Successfully assigned {leaf.namespace}/{leaf.name} to {leaf.node}"
         self._reporter.report(Report(leaf.pod_uid, leaf.namespace, leaf.name, leaf.node, told))
 
-    async def _failed(
-        self, anchored: PlacementAnchored, index: int, leaf: DecidedLeaf, outcome: Failed, *, simulated: bool
-    ) -> None:
+    async def _failed(self, telling: Telling, leaf: DecidedLeaf, outcome: Failed, index: int) -> None:
         assert leaf.node is not None
+        anchored = telling.anchored
         await self._append(
             BindFailed(uid=leaf.pod_uid, sequence=anchored.sequence, node=leaf.node, reason=outcome.reason)
         )
@@ -317,8 +289,9 @@ class Binder:
             index=index,
             reason=outcome.reason,
             message=outcome.message[:4096],
-            simulated=simulated,
+            simulated=telling.simulated,
         )
         message_id = f"bind_failed/{anchored.payload_digest}/{index}"
         await self._bus().publish(PLACEMENT_BIND_FAILED, fact, message_id=message_id)
         self._metrics.failed.labels(outcome.reason).inc()
+        self._remember((anchored.payload_digest, index))

@@ -24,6 +24,7 @@ from daas.common.messages import (
     PlacementReceived,
     PlacementRefused,
     StorageStored,
+    encode,
 )
 from daas.common.plans import ALLOCATION, REBALANCE, Planned
 from daas.common.secret_facts import SecretDenied, SecretOpened, SecretSealed
@@ -240,9 +241,14 @@ class Storage:
         await self._fact("receipt", self._keys.receipt(event.body.log_sequence), event)
 
     async def bound(self, event: Event[PlacementBound]) -> None:
-        """Keeps the fact that a pod was bound."""
-        body = event.body
-        await self._fact("bound", self._keys.bound(body.namespace, body.name, body.pod_uid, body.sequence), event)
+        """Keeps what was bound, pod by pod."""
+        facts = {
+            self._keys.bound(pod.namespace, pod.name, pod.pod_uid, pod.sequence): encode(pod)
+            for pod in event.body.each()
+        }
+        for stored in await self._writer.facts(facts):
+            if stored.created:
+                self._stored.labels("bound").inc()
 
     async def bind_failed(self, event: Event[PlacementBindFailed]) -> None:
         """Keeps the fact that a pod could not be bound."""

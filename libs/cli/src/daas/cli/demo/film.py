@@ -13,6 +13,7 @@ from daas.common.messages import (
     PlacementBound,
     PlacementDecided,
     PlacementRefused,
+    PodBound,
 )
 
 
@@ -24,7 +25,7 @@ class PodLife:
     node: str | None = None
     reasons: int = 0
     sequence: int = 0
-    bound: PlacementBound | None = None
+    bound: PodBound | None = None
 
 
 @dataclass(slots=True)
@@ -51,8 +52,8 @@ class Film:
             anchored = fact_of(stored, subjects.PLACEMENT_ANCHORED, PlacementAnchored)
             self.anchors[anchored.sequence] = anchored
         elif name == subjects.PLACEMENT_BOUND.name:
-            bound = fact_of(stored, subjects.PLACEMENT_BOUND, PlacementBound)
-            self._life(bound.pod_uid, f"{bound.namespace}/{bound.name}").bound = bound
+            for pod in fact_of(stored, subjects.PLACEMENT_BOUND, PlacementBound).each():
+                self._life(pod.pod_uid, f"{pod.namespace}/{pod.name}").bound = pod
         elif name == subjects.PLACEMENT_BIND_FAILED.name:
             fact_of(stored, subjects.PLACEMENT_BIND_FAILED, PlacementBindFailed)
             self.bind_failures += 1

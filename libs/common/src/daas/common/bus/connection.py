@@ -11,6 +11,7 @@ from typing import Final, Self
 
 import nats.errors
 from nats.aio.msg import Msg
+from nats.js import api
 
 from daas.common import envelope, merkle, tracing
 from daas.common.bus import declarations, objects
@@ -43,6 +44,7 @@ from daas.common.subjects import (
 _ATTEMPT_S: Final = 5.0
 _BACKOFF_S: Final = (0.05, 1.0)
 _REQUEST_S: Final = 5.0
+_EXPECTED: Final = api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value
 _DEAD_BODY_BYTES: Final = 3 * MEBIBYTE
 _DEAD_HEADERS: Final = 32
 _DEAD_HEADER_CHARS: Final = 1024
@@ -91,6 +93,7 @@ class Bus(Link):
         message_id: str,
         time_ms: int | None = None,
         traceparent: str | None = None,
+        after: int | None = None,
     ) -> int:
         """Publishes a fact and waits until its stream has stored it.
 
@@ -101,11 +104,15 @@ class Bus(Link):
                 stored once.
             time_ms: when it happened; now by default.
             traceparent: of the trace it belongs to; by default that of the running handler, else a new one.
+            after: stream sequence of the newest message on this subject that the caller knows (0: none): only right
+                behind that one it is stored.
 
         Returns:
             The stream sequence: of the first message with this id, if it is a duplicate.
 
         Raises:
+            Conflict: `not-after`: the newest message on the subject is another than `after`; it may be this very one,
+                where the answer to an earlier attempt was lost.
             Refused: `not-a-publisher`, `nats-permissions`, `jetstream-refused`.
             InvalidInput: `oversize`, `message-id`.
             Unavailable: not stored within `nats_publish_timeout_s`; it may or may not be stored later.
@@ -127,6 +134,8 @@ class Bus(Link):
                 time_ms=time_ms,
                 traceparent=trace.traceparent if trace is not None else traceparent,
             )
+            if after is not None:
+                headers[_EXPECTED] = str(after)
             return await self._store(subject.full(self.cluster), subject.name, subject.stream, data, headers)
 
     async def _store(self, full: str, label: str, stream: Stream, data: bytes, headers: dict[str, str]) -> int:

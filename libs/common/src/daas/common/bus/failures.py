@@ -6,10 +6,12 @@ from contextlib import contextmanager
 import nats.errors
 import nats.js.errors
 
-from daas.common.errors import DaasError, NotFound, Refused, Unavailable
+from daas.common.errors import Conflict, DaasError, NotFound, Refused, Unavailable
 
 #: A JetStream API error of this code or above is the server's trouble, below it is ours.
 _SERVER_TROUBLE = 500
+#: What JetStream calls "wrong last sequence": alone, and in a cluster where another write is on its way.
+_NOT_AFTER = frozenset({10071, 10164})
 
 
 def translate(error: Exception, what: str) -> DaasError:
@@ -22,6 +24,8 @@ def translate(error: Exception, what: str) -> DaasError:
         return Unavailable(f"{what}: JetStream does not answer, or the stream does not exist", reason="no-responders")
     if isinstance(error, nats.js.errors.APIError):
         text = f"{what}: {error.description} (JetStream error {error.err_code})"
+        if error.err_code in _NOT_AFTER:
+            return Conflict(text, reason="not-after")
         if error.code is None or error.code >= _SERVER_TROUBLE:
             return Unavailable(text, reason="jetstream-unavailable")
         return Refused(text, reason="jetstream-refused")
