@@ -12,7 +12,7 @@ from placement_world import GENESIS, World, make_node, make_pod, placed, referen
 from daas.placement import Applied, Preemption, Scheduler, verify
 from daas.placement.batch import Leaf, decisions_root
 from daas.placement.integrity import verify_feasibility
-from daas.placement.log import BudgetUpserted, PodDeleted, PodUpserted, PreemptionFailed
+from daas.placement.log import BudgetDeleted, BudgetUpserted, Event, PodDeleted, PodUpserted, PreemptionFailed
 from daas.placement.model import Pod
 from daas.placement.reasons import Reason
 from daas.placement.records import PodState
@@ -111,6 +111,53 @@ def test_a_budget_is_never_overdrawn_not_by_one_plan_and_not_by_several() -> Non
     assert len(plans_of(later)) == 1
     world.tell(budget("web", 0, {"app": "web"}, disruptedPods={"v0": "t", "v1": "t", "v2": "t"}))
     assert len(plans_of(ask(world, make_pod("r", cpu="2", priority=10)))) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        budget("web", 1, {"app": "web"}),
+        budget("web", 0, {"app": "other"}),
+        budget("web", 0, {"app": "web"}, disruptedPods={"v": "t"}),
+        BudgetDeleted(namespace="default", name="web"),
+        PodUpserted(pod=running("v", "n0", cpu="2", metadata={"labels": {"app": "else"}, "resourceVersion": "9"})),
+    ],
+    ids=["grows", "selects others", "has counted the pod", "is deleted", "selects the victim no more"],
+)
+def test_a_pod_that_only_a_budget_kept_from_a_plan_is_woken_when_the_budget(change: Event) -> None:
+    world = full(running("v", "n0", cpu="2", metadata={"labels": {"app": "web"}}), nodes=1)
+    world.tell(budget("web", 0, {"app": "web"}))
+    assert plans_of(ask(world, make_pod("p", cpu="1", priority=10))) == {}
+    assert world.tell(after_ms=60_000).decision is None
+    assert plans_of(world.tell(change)) == {"p": ("n0", ["v"])}
+
+
+def test_pods_for_which_nobody_is_ever_evicted_are_not_woken_by_a_budget() -> None:
+    world = full(running("v", "n0", cpu="2", metadata={"labels": {"app": "web"}}), nodes=1)
+    world.tell(budget("web", 0, {"app": "web"}))
+    ask(world, make_pod("p", cpu="1", priority=10, preemptionPolicy="Never"), make_pod("q", cpu="1"))
+    assert world.tell(budget("web", 1, {"app": "web"}), after_ms=60_000).decision is None
+
+
+def test_a_pod_is_woken_when_what_is_left_on_a_node_can_be_evicted() -> None:
+    """No node fits it then either: only a plan helps, and nothing kept it from one but the pod that left."""
+    world = full(running("high", "n0", 20, cpu="1"), running("low", "n0", cpu="1"), nodes=1)
+    assert plans_of(ask(world, make_pod("p", cpu="2", priority=10))) == {}
+    gone = PodDeleted(uid="uid-high", namespace="default", name="high")
+    assert plans_of(world.tell(gone, after_ms=60_000)) == {"p": ("n0", ["low"])}
+
+
+def test_a_plan_that_is_given_up_leaves_its_budget_to_a_pod_that_waits_for_it() -> None:
+    web: dict[str, Any] = {"metadata": {"labels": {"app": "web"}}}
+    world = full(running("a", "n0", cpu="2", **web), running("b", "n1", cpu="2", **web), nodes=2)
+    world.tell(budget("web", 1, {"app": "web"}))
+    pods = [make_pod(f"p{i}", cpu="2", priority=10) for i in range(2)]
+    first = plans_of(ask(world, *pods))
+    assert len(first) == 1
+    planned = next(iter(first))
+    waiting = "p1" if planned == "p0" else "p0"
+    gone = PodDeleted(uid=f"uid-{planned}", namespace="default", name=planned)
+    assert list(plans_of(world.tell(gone, after_ms=20_000))) == [waiting]
 
 
 def test_a_pod_that_two_budgets_select_can_not_be_evicted() -> None:
@@ -263,7 +310,7 @@ def test_a_plan_whose_victims_are_gone_is_dropped_by_a_restored_scheduler_too() 
     assert plans_of(ask(world, make_pod("p", cpu="2", priority=10))) == {"p": ("n0", ["a"])}
     world.tell(PodDeleted(uid="uid-a", namespace="default", name="a"), PodUpserted(pod=running("x", "n0", 10, cpu="2")))
     elder, heir = world.scheduler, Scheduler.restore(GENESIS, world.scheduler.snapshot())
-    assert elder._state.lowest_priority == heir._state.lowest_priority == 10
+    assert elder._state.priorities == heir._state.priorities == {"default": {10: 1}}
     entries, now_ms = list(world.entries), world.now_ms
     for scheduler in (elder, heir):
         world.scheduler, world.entries, world.now_ms = scheduler, list(entries), now_ms

@@ -26,6 +26,7 @@ from daas.placement import Decision, Genesis, Policy, Scheduler
 
 pytestmark = pytest.mark.connected
 DEFAULT = "/api/v1/namespaces/default"
+BUDGETS = "/apis/policy/v1/namespaces/default/poddisruptionbudgets"
 
 
 def now_ms() -> int:
@@ -223,7 +224,8 @@ async def test_a_volume_that_never_comes_holds_up_nobody_and_its_pod_is_decided_
         await loop.stop()
 
 
-async def test_a_signed_plan_evicts_what_a_budget_allows_and_the_pod_gets_its_place(loop: Loop) -> None:
+async def crowded(loop: Loop, *, available: int) -> None:
+    """A full node whose two pods of low priority are under a budget."""
     await loop.node("n1")
     for name, value in (("low", 1), ("high", 1000)):
         priority = {"metadata": {"name": name}, "value": value}
@@ -232,21 +234,42 @@ async def test_a_signed_plan_evicts_what_a_budget_allows_and_the_pod_gets_its_pl
         await loop.pod(name, cpu="1", labels={"app": "web"}, priorityClassName="low")
         await loop.placed(name)
     selector = {"matchLabels": {"app": "web"}}
-    budget = {"metadata": {"name": "web"}, "spec": {"minAvailable": 1, "selector": selector}}
-    await loop.post("/apis/policy/v1/namespaces/default/poddisruptionbudgets", budget)
-    # A plan that only a budget forbade is not looked at again when the budget grows: its count has to stand first.
-    objects, key = loop.scheduler._state.objects, ("PodDisruptionBudget", "default", "web")
+    budget = {"metadata": {"name": "web"}, "spec": {"minAvailable": available, "selector": selector}}
+    await loop.post(BUDGETS, budget)
 
-    def counted(_: object) -> bool:
-        return key in objects and objects[key].value.budget.status.disruptions_allowed == 1
 
-    await loop.until("/api/v1/nodes/n1", counted, "the budget is counted")
-    await loop.pod("urgent", cpu="1", priorityClassName="high")
+async def check_one_was_evicted(loop: Loop) -> None:
     assert await loop.placed("urgent") == "n1"
     plans = [plan for decided in loop.decisions for plan in decided.preemptions]
     assert [victim.name in {"a", "b"} for plan in plans for victim in plan.victims] == [True]
     with pytest.raises(KubeNotFound):
         await loop.get(f"{DEFAULT}/pods/{plans[0].victims[0].name}")
+
+
+async def test_a_signed_plan_evicts_what_a_budget_allows_and_the_pod_gets_its_place(loop: Loop) -> None:
+    await crowded(loop, available=1)
+    await loop.pod("urgent", cpu="1", priorityClassName="high")
+    await check_one_was_evicted(loop)
+
+
+@pytest.mark.parametrize("change", ["grows", "is deleted"])
+async def test_a_pod_that_only_a_budget_kept_waiting_gets_its_place_when_the_budget(loop: Loop, change: str) -> None:
+    await crowded(loop, available=2)
+    objects, key = loop.scheduler._state.objects, ("PodDisruptionBudget", "default", "web")
+    await loop.until("/api/v1/nodes/n1", lambda _: key in objects, "the budget is known")
+    await loop.pod("urgent", cpu="1", priorityClassName="high")
+
+    def refused(_: object) -> bool:
+        return any(leaf.name == "urgent" for decided in loop.decisions for leaf in decided.leaves)
+
+    await loop.until(f"{DEFAULT}/pods/urgent", refused, "the pod is decided")
+    assert not any(decided.preemptions for decided in loop.decisions)
+    if change == "grows":
+        body, merge = {"spec": {"minAvailable": 1}}, "application/merge-patch+json"
+        await loop.cluster.client.request("PATCH", f"{BUDGETS}/web", body=body, content_type=merge)
+    else:
+        await loop.cluster.client.request("DELETE", f"{BUDGETS}/web")
+    await check_one_was_evicted(loop)
 
 
 async def test_accounts_of_namespaces_storage_and_budgets_reach_the_engine(loop: Loop) -> None:
@@ -263,7 +286,7 @@ async def test_accounts_of_namespaces_storage_and_budgets_reach_the_engine(loop:
         },
     )
     await loop.post(
-        "/apis/policy/v1/namespaces/default/poddisruptionbudgets",
+        BUDGETS,
         {"metadata": {"name": "web"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "web"}}}},
     )
     objects = loop.scheduler._state.objects

@@ -5,7 +5,7 @@ import random
 import msgspec
 from placement_floods import flood, one_by_one
 from placement_stillness import check_nothing_lost, root_from_scratch
-from placement_turmoil import check_plans, eviction, storage_event, with_volumes
+from placement_turmoil import budget_event, check_plans, eviction, storage_event, with_volumes
 from placement_world import World, random_node, random_pod
 
 from daas.placement import Applied
@@ -23,6 +23,7 @@ from daas.placement.log import (
     NodeDeleted,
     NodeUpserted,
     PodDeleted,
+    PodGroupDeleted,
     PodGroupUpserted,
     PodUpserted,
     ResyncFinished,
@@ -66,8 +67,9 @@ class Simulator:
         for _ in range(rng.choice([0, 1, 3, 8])):
             events += rng.choices(
                 [self._new_pod, self._bind, self._bind_fails, self._delete_pod, self._node, self._lose_node,
-                 self._repeat, self._foreign, self._end_pod, self._object, self._storage, self._evict, self._flood],
-                [8, 6, 2, 3, 2, 0.3, 2, 1, 2, 0.3, 0.5, 1, 0.5],
+                 self._repeat, self._foreign, self._end_pod, self._object, self._storage, self._evict, self._flood,
+                 self._budget],
+                [8, 6, 2, 3, 2, 0.3, 2, 1, 2, 0.3, 0.5, 1, 0.5, 0.4],
             )[0]()  # fmt: skip
         if rng.random() < 0.02:
             events += self._resync()
@@ -224,12 +226,16 @@ class Simulator:
             ControllerDeleted(kind="ReplicaSet", namespace=namespace, name=name),
             TenantUpserted(namespace=namespace, stake=rng.randrange(50)),
             TenantDeleted(namespace=namespace),
-            PodGroupUpserted(namespace=namespace, name=rng.choice(["g0", "g1"]), min_count=rng.randrange(1, 4)),
+            *[PodGroupUpserted(namespace=namespace, name=rng.choice(["g0", "g1"]), min_count=rng.randrange(1, 4))] * 2,
+            PodGroupDeleted(namespace=namespace, name=rng.choice(["g0", "g1"])),
         ]
         return [rng.choice(choices)]
 
     def _storage(self) -> list[Event]:
         return [storage_event(self.rng, list(self.nodes)) for _ in range(self.rng.choice([1, 4]))]
+
+    def _budget(self) -> list[Event]:
+        return [budget_event(self.rng)]
 
     def _evict(self) -> list[Event]:
         return eviction(self.rng, self.world.scheduler._state, self.pods)

@@ -34,7 +34,7 @@ def with_volumes(rng: random.Random, pod: Pod) -> Pod:
 
 
 def storage_event(rng: random.Random, nodes: list[str]) -> Event:
-    """Classes, claims, volumes, limits and budgets come, change and go."""
+    """Classes, claims, volumes and limits come, change and go."""
     name, volume = rng.choice(CLAIMS), rng.choice(VOLUMES)
     storage_class = rng.choice(list(CLASSES))
     where: dict[str, Any] = {"on": rng.choice(nodes)} if nodes and rng.random() < 0.7 else {}
@@ -45,25 +45,32 @@ def storage_event(rng: random.Random, nodes: list[str]) -> Event:
     if not state and nodes and rng.random() < 0.2:
         state["selected"] = rng.choice(nodes)
     namespace = rng.choice(["default", "default", "blue"])
-    budget = {
-        "metadata": {"name": rng.choice(["b0", "b1"]), "namespace": namespace},
-        "spec": {"selector": {"matchLabels": {"app": rng.choice(["web", "db"])}}},
-        "status": {"disruptionsAllowed": rng.randrange(3)},
-    }
     choices: list[Event] = [
         told(make_class(storage_class, provisioner=CLASSES[storage_class], mode="WaitForFirstConsumer")),
         told(make_class(storage_class, provisioner=CLASSES[storage_class], mode="Immediate")),
         *[told(make_claim(name, storage_class, namespace=namespace, modes=modes, **state))] * 4,
         *[told(make_volume(volume, storage_class, modes=["ReadWriteOnce", "ReadWriteOncePod"], **where))] * 3,
         told(make_limits(rng.choice(nodes or ["n0"]), ebs=rng.randrange(3))),
-        BudgetUpserted(budget=msgspec.convert(budget, PodDisruptionBudget)),
-        BudgetDeleted(namespace=namespace, name="b0"),
         CSINodeDeleted(name=rng.choice(nodes or ["n0"])),
         PersistentVolumeClaimDeleted(namespace=namespace, name=name),
         PersistentVolumeDeleted(name=volume),
         StorageClassDeleted(name=storage_class),
     ]
     return rng.choice(choices)
+
+
+def budget_event(rng: random.Random) -> Event:
+    """Disruption budgets come, grow, shrink, select others and go."""
+    namespace, name = rng.choice(["default", "default", "blue"]), rng.choice(["b0", "b1"])
+    if rng.random() < 0.3:
+        return BudgetDeleted(namespace=namespace, name=name)
+    selector = rng.choice([{"matchLabels": {"app": "web"}}, {"matchLabels": {"app": "db"}}, {}])
+    budget = {
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"selector": selector},
+        "status": {"disruptionsAllowed": rng.choice([0, 0, 1, 2])},
+    }
+    return BudgetUpserted(budget=msgspec.convert(budget, PodDisruptionBudget))
 
 
 def eviction(rng: random.Random, state: ClusterState, pods: dict[str, Pod]) -> list[Event]:

@@ -17,6 +17,8 @@ from daas.placement.resources import Demand, demand, is_terminal
 
 #: How pods name their group where the API has no field for it: the label of the scheduler-plugins project.
 GANG_LABEL = "scheduling.x-k8s.io/pod-group"
+#: The preemption policy of pods for which nobody is evicted.
+NEVER = "Never"
 #: Kinds that are recognised by their bytes, about 2 KB each; past this all are forgotten and met again.
 MAX_KINDS = 8192
 #: Larger pods are no template of many.
@@ -71,6 +73,7 @@ class PodKind:
         placed: whether the pod names a node and has not ended; ours: whether it may be decided by us.
         volumes: spec.volumes.
         gang, nominated: as `gang_of` and `nominated_node` say.
+        never: whether nobody is evicted for its pods.
         profile: what it is to other pods, where it is placed or ours; pod_class: what it asks for, where it is ours.
     """
 
@@ -79,6 +82,7 @@ class PodKind:
         "gang",
         "labels",
         "namespace",
+        "never",
         "nominated",
         "opening",
         "ours",
@@ -98,6 +102,7 @@ class PodKind:
         self.ours = is_ours(scheduler_name, pod)
         self.gang = gang_of(pod)
         self.volumes = pod.spec.volumes or ()
+        self.never = pod.spec.preemption_policy == NEVER
         self.nominated = nominated_node(pod)
         self.profile: Profile | None = profiles.of(pod) if self.placed or self.ours else None
         self.pod_class: PodClass | None = classes.of(pod, wanted) if self.ours else None

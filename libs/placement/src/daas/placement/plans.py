@@ -14,30 +14,28 @@ from daas.placement.selectors import selector_of
 from daas.placement.state import ClusterState
 from daas.placement.storage import PodDisruptionBudget
 
-NEVER = "Never"
-
-
-class _Spec(msgspec.Struct, frozen=True, rename="camel"):
-    preemption_policy: Text = ""
-
 
 class _Status(msgspec.Struct, frozen=True, rename="camel"):
     start_time: Text = ""
 
 
-class Standing(msgspec.Struct, frozen=True):
-    """What preemption reads of a pod beside its record."""
+class _Standing(msgspec.Struct, frozen=True):
+    """What preemption reads of a pod beside its record and kind."""
 
-    spec: _Spec = _Spec()
     status: _Status = _Status()
 
 
-_STANDING = msgspec.json.Decoder(Standing)
+_STANDING = msgspec.json.Decoder(_Standing)
 
 
-def standing(record: PodRecord) -> Standing:
-    """A pod's preemption policy and when it started."""
-    return _STANDING.decode(record.encoded)
+def started_at(record: PodRecord) -> str:
+    """When a pod started; "" where it has not."""
+    return _STANDING.decode(record.encoded).status.start_time
+
+
+def never_preempts(record: PodRecord) -> bool:
+    """Whether nobody is evicted for a pod."""
+    return record.kind is not None and record.kind.never
 
 
 class Budgets:
@@ -112,7 +110,7 @@ def broken_plan(state: ClusterState, preemption: Preemption, sequence: int) -> s
         return "the pod has another plan"
     if record.plan.victims != tuple(victim.uid for victim in preemption.victims):
         return "the pod has other victims"
-    if standing(record).spec.preemption_policy == NEVER:
+    if never_preempts(record):
         return "the pod never preempts"
     for victim in preemption.victims:
         found = state.pods.get(victim.uid)

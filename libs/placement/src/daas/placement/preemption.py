@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from daas.placement.batch import Preemption, Victim
 from daas.placement.engine import Engine, Wish
-from daas.placement.plans import NEVER, Budgets, promised_before, standing
+from daas.placement.plans import Budgets, never_preempts, promised_before, started_at
 from daas.placement.reasons import NONE, Reason
 from daas.placement.records import PodRecord, PodState
 from daas.placement.state import ClusterState
@@ -44,17 +44,26 @@ class Preemptor:
         self._state = state
         self._seed = self._trials = self._plans = 0
         self._by_node: dict[str, dict[str, list[PodRecord]]] = {}
+        #: Pods for whose like no plan was found, and how much had been decided by then.
+        self._barren: dict[tuple[bytes, bytes, str, int], tuple[int, int]] = {}
 
     def begin(self, seed: int) -> None:
         """Starts a decision; `seed` says with which node the search begins."""
         self._seed = seed
         self._trials = self._plans = 0
         self._by_node = {}
+        self._barren = {}
 
     def may_preempt(self, record: PodRecord) -> bool:
         """Whether making room can be thought of: cheap, and False for all pods where all are of one priority."""
-        planned = record.plan is not None
-        return (planned or record.priority > self._state.lowest_priority) and not record.gang
+        if record.gang:
+            return False
+        below = record.priority > self._state.lowest_priority(record.namespace)
+        return record.plan is not None or (below and not never_preempts(record))
+
+    def may_plan(self, record: PodRecord) -> bool:
+        """Whether a pod that waits, and that no node would do for, may find a plan now: as cheap as `may_preempt`."""
+        return self.may_preempt(record) and not self.under_way(record)
 
     def under_way(self, record: PodRecord) -> bool:
         """Whether an earlier plan still waits for its victims to go."""
@@ -69,7 +78,12 @@ class Preemptor:
         Returns:
             NONE where there is no such plan, PREEMPTION_PUT_OFF where it was not looked for long enough to say.
         """
-        if standing(record).spec.preemption_policy == NEVER or wish.pod_class.unsupported:
+        if never_preempts(record) or wish.pod_class.unsupported:
+            return NONE
+        alike = (wish.pod_class.key, wish.coupling.key, record.namespace, record.priority)
+        decided = (self._plans, len(self._state.assumed))
+        alone = not record.claims and not record.nominated
+        if alone and self._barren.get(alike) == decided:
             return NONE
         if self._plans >= PLANS_MAX or self._trials >= TRIALS_MAX:
             return Reason.PREEMPTION_PUT_OFF
@@ -87,6 +101,8 @@ class Preemptor:
                 if len(found) >= enough:
                     break
         if not found:
+            if alone:
+                self._barren[alike] = decided
             return NONE
         self._plans += 1
         best = pick(found)
@@ -129,7 +145,7 @@ class Preemptor:
         below = [p for p in self._tenants_pods(record.namespace)[node] if p.priority < record.priority]
         leaving = [p for p in below if p.uid in state.victims or (p.profile is not None and p.profile.deleting)]
         gone = {p.uid for p in leaving}
-        started = {p.uid: standing(p).status.start_time or _NOT_STARTED for p in below}
+        started = {p.uid: started_at(p) or _NOT_STARTED for p in below}
         ranked = sorted((p for p in below if p.uid not in gone), key=lambda p: (-p.priority, started[p.uid], p.uid))
         before = [p for p in promised_before(state, record, node) if p is not record]
         trial = _Trial(self._engine, state, record, wish, node)

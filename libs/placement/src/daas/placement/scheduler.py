@@ -273,7 +273,7 @@ class Scheduler:
         return records, FairnessCertificate(capacity=capacity, tenants=tenants, grants=grants)
 
     def _wake(self, now_ms: int) -> None:
-        """Lets unschedulable pods go back to the queue whose class has a node now."""
+        """Lets unschedulable pods go back to the queue whose class has a node now, or that may find a plan."""
         state = self._state
         if not state.helped:
             return
@@ -285,12 +285,12 @@ class Scheduler:
                 continue
             key = (wish.pod_class.key, wish.coupling.key)
             if record.claims:
-                if self._chooser.opens(record, wish):
-                    state.wake(record, now_ms)
-                continue
-            if key not in verdicts:
-                verdicts[key] = self._chooser.opens(record, wish)
-            if verdicts[key]:
+                opens = self._chooser.opens(record, wish)
+            else:
+                if key not in verdicts:
+                    verdicts[key] = self._chooser.opens(record, wish)
+                opens = verdicts[key]
+            if opens or self._preemptor.may_plan(record):
                 state.wake(record, now_ms)
 
     def _settle(self, record: PodRecord, choice: Choice, sequence: int, now_ms: int, expires_ms: int) -> Leaf:

@@ -25,7 +25,7 @@ class ClusterState(Known):
         plans: uid to pods with a plan; victims: uid of a pod to be evicted to that of the pod it makes room for.
         nominated: node name to the pods that were promised it; gangs: (namespace, group) to its pods.
         holdings: namespace to what its placed pods take, with `pods`.
-        priorities: priority to how many pods on nodes have it.
+        priorities: namespace to priority to how many of its pods on nodes have it.
     """
 
     def __init__(self, policy: Policy) -> None:
@@ -40,7 +40,7 @@ class ClusterState(Known):
         self.queue = PendingQueue()
         self.kinds = PodKinds(policy.scheduler_name)
         self.holdings: dict[str, dict[str, int]] = {}
-        self.priorities: Counter[int] = Counter()
+        self.priorities: dict[str, Counter[int]] = {}
         #: No assumed pod lapses before this time.
         self._lapses_ms = -1
 
@@ -245,6 +245,7 @@ class ClusterState(Known):
         record.plan = None
         del self.plans[record.uid]
         self.nominate(record, record.asked_for)
+        self.helped = True  # what budgets allow is free for other plans
         self.dirty_pods[record.uid] = None
 
     def retry(self, record: PodRecord, now_ms: int) -> None:
@@ -310,10 +311,9 @@ class ClusterState(Known):
             self.helped = True
         record.profile = profile
 
-    @property
-    def lowest_priority(self) -> int:
-        """Of the pods on nodes; more than any pod has where there is none."""
-        return min(self.priorities, default=2**31)
+    def lowest_priority(self, namespace: str) -> int:
+        """Of a tenant's pods on nodes; more than any pod has where there is none."""
+        return min(self.priorities.get(namespace, ()), default=2**31)
 
     def set_priority(self, record: PodRecord, priority: int) -> None:
         """Changes a pod's priority, also while it is on a node."""
@@ -325,11 +325,12 @@ class ClusterState(Known):
             self._count_priority(record, 1)
 
     def _count_priority(self, record: PodRecord, step: int) -> None:
-        left = self.priorities[record.priority] + step
-        if left:
-            self.priorities[record.priority] = left
-        else:
-            del self.priorities[record.priority]
+        there = self.priorities.setdefault(record.namespace, Counter())
+        there[record.priority] += step
+        if not there[record.priority]:
+            del there[record.priority]
+            if not there:
+                del self.priorities[record.namespace]
 
     def _hold(self, record: PodRecord, step: int, demand: Demand | None = None) -> None:
         """Counts for the tenant what a pod takes, or no longer."""
