@@ -92,7 +92,7 @@ class PlacementDecided(Message, frozen=True, kw_only=True):
     simulated: bool
     leaves: Annotated[tuple[DecidedLeaf, ...], msgspec.Meta(max_length=512)]
     fairness: FairnessClaim | None = None
-    preemptions: Annotated[tuple[DecidedPreemption, ...], msgspec.Meta(max_length=64)] = ()
+    preemptions: Annotated[tuple[DecidedPreemption, ...], msgspec.Meta(max_length=512)] = ()
 
 
 class PlacementReceived(Message, frozen=True, kw_only=True):

@@ -37,6 +37,8 @@ class Chooser:
         self._state = state
         self._engine = engine
         self._reach = VolumeReach(engine.table)
+        #: Pods that were chosen for and counted, while the state is not told yet: a promise of room to one is kept.
+        self.counted: set[str] = set()
         #: Kinds of pods in this batch that can't be chosen for in one go.
         self._alone: set[tuple[int, int]] = set()
 
@@ -60,7 +62,7 @@ class Chooser:
         """Nodes that won't do for the pod beside those that were promised them before it."""
         state, engine, full = self._state, self._engine, []
         for name in state.nominated:
-            before = promised_before(state, record, name) if name in state.nodes else ()
+            before = promised_before(state, record, name, self.counted) if name in state.nodes else ()
             if not before or not engine.fits_at(wish, name):
                 continue
             for other in before:
@@ -72,7 +74,11 @@ class Chooser:
         return full
 
     def choose(self, record: PodRecord) -> Choice:
-        """A node for one pod, which the engine counts there from now on."""
+        """A node for one pod at its turn, which the engine counts there from now on."""
+        return self.seek(record)
+
+    def seek(self, record: PodRecord) -> Choice:
+        """`choose`, whether it is the pod's turn or not."""
         wish = self.wish(record)
         if wish.pod_class.unsupported:
             return Choice(None, 0, wish.pod_class.unsupported)
@@ -195,6 +201,7 @@ class Chooser:
                 choices.append(choice)
                 if choice.node is not None:
                     placed_now[key] = placed_now.get(key, 0) + 1
+                    self.counted.add(record.uid)
                     assert record.profile is not None, "a due pod has a profile"
                     state.neighbours.add(record.profile, choice.node, tell=False)
                     if record.claims:
@@ -206,6 +213,7 @@ class Chooser:
                     state.neighbours.remove(record.profile, choice.node, tell=False)
                     if record.claims:
                         state.claims.give_back(record)
+                    self.counted.discard(record.uid)
                     if short:
                         self._engine.take_back(self.wish(record), choice.node)
             if not short:

@@ -121,7 +121,8 @@ class Witness(Scheduler):
 
     def __init__(self, genesis: Genesis) -> None:
         super().__init__(genesis)
-        self._chooser = self._watcher = _Watcher(self._state, self._engine)
+        self._watcher = _Watcher(self._state, self._engine)
+        self.use(self._watcher)
 
     @property
     def uid(self) -> str:

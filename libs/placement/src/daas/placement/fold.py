@@ -308,10 +308,14 @@ def _bind_failed(state: ClusterState, event: BindFailed, now_ms: int) -> None:
 
 def _preemption_failed(state: ClusterState, event: PreemptionFailed, now_ms: int) -> None:
     record = state.pods.get(event.uid)
-    if record is not None and record.plan is not None and record.plan.sequence == event.sequence:
-        state.drop_plan(record)
-        if record.state is PodState.UNSCHEDULABLE:
-            state.retry(record, now_ms)
+    if record is None or record.plan is None or record.plan.sequence != event.sequence:
+        return
+    mates = state.gangs[record.namespace, record.gang].values() if record.gang else (record,)
+    for mate in sorted(mates, key=lambda one: one.uid):
+        if mate.plan is not None and mate.plan.sequence == event.sequence:  # a group's plan fails as a whole
+            state.drop_plan(mate)
+            if mate.state is PodState.UNSCHEDULABLE:
+                state.retry(mate, now_ms)
 
 
 def _resync_finished(state: ClusterState, event: ResyncFinished) -> None:

@@ -3,13 +3,13 @@
 Nothing here looks for a plan.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
 from daas.placement.batch import Preemption
 from daas.placement.model import Text
-from daas.placement.records import PENDING, PodRecord, PodState
+from daas.placement.records import PENDING, TAKES_CAPACITY, PodRecord, PodState
 from daas.placement.selectors import selector_of
 from daas.placement.state import ClusterState
 from daas.placement.storage import PodDisruptionBudget
@@ -75,6 +75,12 @@ class Budgets:
             and record.name not in (budget.status.disrupted_pods or {})
         ]
 
+    def spend(self, pods: Iterable[PodRecord]) -> None:
+        """Counts evictions that are promised from now on."""
+        for record in pods:
+            for i in self._of(record):
+                self._left[i] -= 1
+
     def violating(self, pods: Iterable[PodRecord]) -> set[str]:
         """Of pods that would be evicted in this order: those that a budget forbids. Two budgets forbid together."""
         left, found = list(self._left), set()
@@ -87,15 +93,31 @@ class Budgets:
         return found
 
 
-def promised_before(state: ClusterState, record: PodRecord, node: str) -> list[PodRecord]:
-    """The pods whose promise of a node comes before another pod: of no less priority, or of another tenant."""
+def promised_before(
+    state: ClusterState, record: PodRecord, node: str, counted: Collection[str] = ()
+) -> list[PodRecord]:
+    """The pods whose promise of a node comes before another pod: of no less priority, or of another tenant.
+
+    Those that are `counted` on a node already need no promise.
+    """
     return [
         other
         for _, other in sorted(state.nominated.get(node, {}).items())
         if other is not record
         and not other.node
+        and other.uid not in counted
         and (other.priority >= record.priority or other.namespace != record.namespace)
     ]
+
+
+def short_of_plans(state: ClusterState, record: PodRecord, sequence: int) -> bool:
+    """Whether fewer pods of a group are placed or planned for by a decision than are placed together."""
+    key = (record.namespace, record.gang)
+    ready = sum(
+        mate.state in TAKES_CAPACITY or (mate.plan is not None and mate.plan.sequence == sequence)
+        for mate in state.gangs[key].values()
+    )
+    return ready < (state.gang_size(key) or ready + 1)
 
 
 def broken_plan(state: ClusterState, preemption: Preemption, sequence: int) -> str | None:
@@ -122,6 +144,8 @@ def broken_plan(state: ClusterState, preemption: Preemption, sequence: int) -> s
             return f"{victim.name} is not on {preemption.node}"
         if found.priority >= record.priority:
             return f"{victim.name} has no less priority"
+    if record.gang and short_of_plans(state, record, sequence):
+        return "the rest of its group has no plan"
     # a budget that allows less than it did when an earlier plan was made says nothing about this one
     victims = [state.pods[victim.uid] for victim in preemption.victims]
     return "a budget forbids it" if Budgets(state, record.namespace).overdrawn_by(victims) else None

@@ -6,7 +6,7 @@ not made at all. Nothing is simulated by other rules than those that place pods:
 counts, the pod is tried, and the counts are put back.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from daas.placement.batch import Preemption, Victim
@@ -19,7 +19,8 @@ from daas.placement.state import ClusterState
 #: kube-scheduler looks until it has so many nodes that would do: a tenth of them, and at least a hundred.
 CANDIDATES_MIN = 100
 CANDIDATES_PART = 10
-#: Plans in one decision, and trials for all of them: a flood of pods that fit nowhere must not hold up the log.
+#: Plans in one decision, a group's counted once, and trials for all of them: a flood of pods that fit nowhere must not
+#: hold up the log.
 PLANS_MAX = 64
 TRIALS_MAX = 4096
 #: Room for the sum of priorities to grow with every victim: priorities are int32.
@@ -37,11 +38,21 @@ class Candidate(NamedTuple):
 
 
 class Preemptor:
-    """Makes plans for pods that were decided without a node, one decision at a time."""
+    """Makes plans for pods that were decided without a node, one decision at a time.
 
-    def __init__(self, engine: Engine, state: ClusterState) -> None:
+    Args:
+        engine: counts what is tried.
+        state: read, and put back after each trial.
+        counted: the chooser's pods that the engine counts ahead of the state.
+    """
+
+    def __init__(self, engine: Engine, state: ClusterState, counted: set[str]) -> None:
         self._engine = engine
         self._state = state
+        #: Pods that the engine counts on a node already, though the state does not know it yet.
+        self._counted = counted
+        #: Victims that an unfinished plan of a group has taken out of the counts.
+        self.away: set[str] = set()
         self._seed = self._trials = self._plans = 0
         self._by_node: dict[str, dict[str, list[PodRecord]]] = {}
         #: Pods for whose like no plan was found, and how much had been decided by then.
@@ -56,8 +67,6 @@ class Preemptor:
 
     def may_preempt(self, record: PodRecord) -> bool:
         """Whether making room can be thought of: cheap, and False for all pods where all are of one priority."""
-        if record.gang:
-            return False
         below = record.priority > self._state.lowest_priority(record.namespace)
         return record.plan is not None or (below and not never_preempts(record))
 
@@ -85,12 +94,42 @@ class Preemptor:
         alone = not record.claims and not record.nominated
         if alone and self._barren.get(alike) == decided:
             return NONE
-        if self._plans >= PLANS_MAX or self._trials >= TRIALS_MAX:
+        if self.exhausted:
             return Reason.PREEMPTION_PUT_OFF
-        budgets = Budgets(self._state, record.namespace)
         enough = max(CANDIDATES_MIN, self._engine.table.count // CANDIDATES_PART)
+        best = self.best(record, wish, Budgets(self._state, record.namespace), enough)
+        if not isinstance(best, Candidate):
+            if alone and not best:
+                self._barren[alike] = decided
+            return best
+        self.made()
+        return preemption_of(record, best.node, best.victims)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether this decision has looked for plans long enough."""
+        return self._plans >= PLANS_MAX or self._trials >= TRIALS_MAX
+
+    def made(self) -> None:
+        """Counts a plan."""
+        self._plans += 1
+
+    def best(
+        self, record: PodRecord, wish: Wish, budgets: Budgets, enough: int, barred: set[str] | None = None
+    ) -> Candidate | Reason:
+        """The least loss among the first nodes that would do; NONE or PREEMPTION_PUT_OFF as `plan`.
+
+        Args:
+            record: the pod.
+            wish: what is asked for it.
+            budgets: of its tenant.
+            enough: so many nodes that would do are compared.
+            barred: nodes that are passed over; those that would not do are added.
+        """
         found: list[Candidate] = []
         for node in self._open_nodes(record, wish):
+            if barred is not None and node in barred:
+                continue
             if self._trials >= TRIALS_MAX:
                 if not found:
                     return Reason.PREEMPTION_PUT_OFF
@@ -100,21 +139,19 @@ class Preemptor:
                 found.append(candidate)
                 if len(found) >= enough:
                     break
-        if not found:
-            if alone:
-                self._barren[alike] = decided
-            return NONE
-        self._plans += 1
-        best = pick(found)
-        victims = tuple(Victim(uid=v.uid, namespace=v.namespace, name=v.name) for v in best.victims)
-        return Preemption(pod_uid=record.uid, node=best.node, victims=victims)
+            elif barred is not None:
+                barred.add(node)
+        return pick(found) if found else NONE
 
     def outdone(self, record: PodRecord, node: str) -> list[PodRecord]:
         """Pods of the same tenant with less priority whose plans for a node are void now."""
         return [
             other
             for _, other in sorted(self._state.nominated.get(node, {}).items())
-            if other.plan is not None and other.namespace == record.namespace and other.priority < record.priority
+            if other.plan is not None
+            and other.namespace == record.namespace
+            and other.priority < record.priority
+            and not is_mate(other, record)
         ]
 
     # --- one node
@@ -142,12 +179,16 @@ class Preemptor:
     def _try(self, record: PodRecord, wish: Wish, node: str, budgets: Budgets) -> Candidate | None:
         """The least that has to go from a node, kube-scheduler's way; None where it can't be done."""
         state = self._state
-        below = [p for p in self._tenants_pods(record.namespace)[node] if p.priority < record.priority]
+        below = [
+            p
+            for p in self._tenants_pods(record.namespace)[node]
+            if p.priority < record.priority and p.uid not in self.away and not is_mate(p, record)
+        ]
         leaving = [p for p in below if p.uid in state.victims or (p.profile is not None and p.profile.deleting)]
         gone = {p.uid for p in leaving}
         started = {p.uid: started_at(p) or _NOT_STARTED for p in below}
         ranked = sorted((p for p in below if p.uid not in gone), key=lambda p: (-p.priority, started[p.uid], p.uid))
-        before = [p for p in promised_before(state, record, node) if p is not record]
+        before = promised_before(state, record, node, self._counted)
         trial = _Trial(self._engine, state, record, wish, node)
         try:
             for other in before:
@@ -214,6 +255,17 @@ class _Trial:
             self.put_back(pod)
         for pod in self._promised:
             self._engine.count(pod.demand, pod.profile, self._node, -1)
+
+
+def is_mate(one: PodRecord, other: PodRecord) -> bool:
+    """Whether two pods are of one group."""
+    return bool(one.gang) and (one.namespace, one.gang) == (other.namespace, other.gang)
+
+
+def preemption_of(record: PodRecord, node: str, victims: Iterable[PodRecord]) -> Preemption:
+    """The plan as it is signed."""
+    gone = tuple(Victim(uid=v.uid, namespace=v.namespace, name=v.name) for v in victims)
+    return Preemption(pod_uid=record.uid, node=node, victims=gone)
 
 
 def pick(found: list[Candidate]) -> Candidate:

@@ -11,11 +11,12 @@ from daas.placement.engine import Engine
 from daas.placement.errors import EventError, LogSequenceError, QuantityError
 from daas.placement.fairness import FairnessCertificate, Grant, Order, TenantShare, Weights
 from daas.placement.fold import fold
+from daas.placement.group_plans import GroupPlanner
 from daas.placement.log import RefusedEvent, decode_entry
 from daas.placement.policy import Genesis
 from daas.placement.preemption import Preemptor
-from daas.placement.reasons import Reason
-from daas.placement.records import Plan, PodRecord, PodState
+from daas.placement.reasons import NONE, Reason
+from daas.placement.records import TAKES_CAPACITY, Plan, PodRecord, PodState
 from daas.placement.snapshot import SnapshotHead, read_snapshot, write_snapshot
 from daas.placement.state import ClusterState
 
@@ -59,13 +60,18 @@ class Scheduler:
         self._policy_digest = genesis.policy.digest()
         self._state = ClusterState(genesis.policy)
         self._engine = Engine(genesis.policy, self._state.neighbours)
-        self._chooser = Chooser(self._state, self._engine)
-        self._preemptor = Preemptor(self._engine, self._state)
+        self.use(Chooser(self._state, self._engine))
         self._preemptions: list[Preemption] = []
         self._sequence = 0
         self._digest = bytes(DIGEST_LENGTH)
         self._log_sequence = 0
         self._log_root = bytes(DIGEST_LENGTH)
+
+    def use(self, chooser: Chooser) -> None:
+        """Has nodes chosen by another chooser of this state and engine."""
+        self._chooser = chooser
+        self._preemptor = Preemptor(self._engine, self._state, chooser.counted)
+        self._groups = GroupPlanner(self._state, self._engine, chooser, self._preemptor)
 
     @classmethod
     def restore(cls, genesis: Genesis, snapshot: bytes, anchored: PlacementBatch | None = None) -> "Scheduler":
@@ -226,29 +232,67 @@ class Scheduler:
         expires_ms: int,
     ) -> None:
         """Plans for pods that were just decided without a node; empties `left`, their places in the batch."""
-        state, sequence = self._state, self._sequence + 1
-        now_ms = state.last_ms
+        groups: set[tuple[str, str]] = set()
         while left:
             index = left.pop(0)
             record, reasons = records[index], leaves[index].reasons
+            if reasons & (Reason.GANG_INCOMPLETE | Reason.GANG_DOES_NOT_FIT):
+                key = (record.namespace, record.gang)
+                if not reasons & Reason.GANG_INCOMPLETE and key not in groups:
+                    groups.add(key)
+                    self._make_room_for_group(records, leaves, key, expires_ms)
+                continue
             if self._preemptor.under_way(record):
                 reasons |= Reason.PREEMPTION_PLANNED
             else:
                 if record.plan is not None:
-                    state.drop_plan(record)
+                    self._state.drop_plan(record)
                 found = self._preemptor.plan(record, self._chooser.wish(record))
                 if isinstance(found, Preemption):
-                    for other in self._preemptor.outdone(record, found.node):
-                        state.drop_plan(other)
-                        if other.state is PodState.UNSCHEDULABLE:
-                            state.retry(other, now_ms)
-                    state.set_plan(record, Plan(sequence, found.node, expires_ms, tuple(v.uid for v in found.victims)))
-                    self._preemptions.append(found)
+                    self._promise(record, found, expires_ms)
                     reasons |= Reason.PREEMPTION_PLANNED
                 elif found:
-                    state.retry(record, now_ms)
+                    self._state.retry(record, self._state.last_ms)
                     reasons |= found
             leaves[index] = msgspec.structs.replace(leaves[index], reasons=int(reasons))
+
+    def _make_room_for_group(
+        self, records: list[PodRecord], leaves: list[Leaf], key: tuple[str, str], expires_ms: int
+    ) -> None:
+        """One plan for a group that did not fit, for as many of its pods as are placed together."""
+        state = self._state
+        mates = [state.gangs[key][uid] for uid in sorted(state.gangs[key])]
+        due = {r.uid: i for i, r in enumerate(records) if (r.namespace, r.gang) == key}
+        again = NONE
+        if not any(self._preemptor.under_way(mate) for mate in mates):
+            for mate in mates:
+                if mate.plan is not None:
+                    state.drop_plan(mate)
+            needed = (state.gang_size(key) or 0) - sum(mate.state in TAKES_CAPACITY for mate in mates)
+            found = self._groups.plan([records[i] for i in due.values()], needed)
+            if isinstance(found, Reason):
+                again = found
+            else:
+                for preemption in found:
+                    self._promise(state.pods[preemption.pod_uid], preemption, expires_ms)
+        for uid, index in due.items():
+            record, reasons = state.pods[uid], leaves[index].reasons | again
+            if again:
+                state.retry(record, state.last_ms)
+            elif record.plan is not None:
+                reasons |= Reason.PREEMPTION_PLANNED
+            leaves[index] = msgspec.structs.replace(leaves[index], reasons=int(reasons))
+
+    def _promise(self, record: PodRecord, found: Preemption, expires_ms: int) -> None:
+        """Takes a plan over; plans for the node by pods of the same tenant with less priority are void."""
+        state = self._state
+        for other in self._preemptor.outdone(record, found.node):
+            state.drop_plan(other)
+            if other.state is PodState.UNSCHEDULABLE:
+                state.retry(other, state.last_ms)
+        victims = tuple(victim.uid for victim in found.victims)
+        state.set_plan(record, Plan(self._sequence + 1, found.node, expires_ms, victims))
+        self._preemptions.append(found)
 
     def _order(self) -> tuple[list[PodRecord], FairnessCertificate]:
         """The pods of this batch in the order of their turn."""

@@ -22,7 +22,7 @@ from daas.placement.log import PreemptionFailed
 
 log = get_logger("gateway.evictions")
 
-#: Plans under way; a decision holds at most 64.
+#: Plans under way; a decision holds at most one for each pod of a batch.
 PLANS_MAX: Final = 1024
 RETRY_FIRST_S: Final = 0.2
 RETRY_MAX_S: Final = 5.0
