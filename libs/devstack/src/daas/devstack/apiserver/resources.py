@@ -305,6 +305,27 @@ RESOURCES: tuple[Resource, ...] = (
     Resource("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding", namespaced=True),
     Resource("rbac.authorization.k8s.io", "v1", "roles", "Role", namespaced=True),
     Resource("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", namespaced=False, short=("pc",)),
+    Resource(
+        *("scheduling.k8s.io", "v1alpha2", "podgroups", "PodGroup"),
+        namespaced=True,
+        subresources=(_sub("status", "PodGroup", group="scheduling.k8s.io", version="v1alpha2"),),
+        generation=True,
+    ),
+    Resource(
+        *("scheduling.k8s.io", "v1beta1", "podgroups", "PodGroup"),
+        namespaced=True,
+        subresources=(_sub("status", "PodGroup", group="scheduling.k8s.io", version="v1beta1"),),
+        storage_key="podgroups.scheduling.k8s.io",
+        generation=True,
+    ),
+    Resource(
+        *("scheduling.x-k8s.io", "v1alpha1", "podgroups", "PodGroup"),
+        namespaced=True,
+        short=("pg", "pgs"),
+        subresources=(_sub("status", "PodGroup", group="scheduling.x-k8s.io", version="v1alpha1"),),
+        type_name="PluginsPodGroup",
+        generation=True,
+    ),
     Resource("storage.k8s.io", "v1", "csinodes", "CSINode", namespaced=False, returns_deleted=True),
     Resource(
         *("storage.k8s.io", "v1", "storageclasses", "StorageClass"),

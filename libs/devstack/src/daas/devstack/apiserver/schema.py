@@ -17,6 +17,7 @@ from functools import cache
 from typing import Any
 
 from daas.devstack.apiserver.types.core import CORE
+from daas.devstack.apiserver.types.groups import GROUPS
 from daas.devstack.apiserver.types.meta import META, REVIEWS, WORKLOADS
 from daas.devstack.apiserver.types.pod import POD
 from daas.devstack.apiserver.types.policy import ADMISSION, RBAC
@@ -91,7 +92,7 @@ def _parse(*tables: str) -> dict[str, Message]:
     return {name: Message(name, message.atomic, message.wire, lifted(message)) for name, message in wire.items()}
 
 
-MESSAGES: Mapping[str, Message] = _parse(META, REVIEWS, WORKLOADS, CORE, POD, ADMISSION, RBAC, STORAGE)
+MESSAGES: Mapping[str, Message] = _parse(META, REVIEWS, WORKLOADS, CORE, POD, ADMISSION, RBAC, STORAGE, GROUPS)
 
 
 @cache

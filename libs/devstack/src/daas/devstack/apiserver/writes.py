@@ -23,6 +23,7 @@ _STATUS_IS_SEPARATE = frozenset(
     {
         *("pods", "nodes", "namespaces", "services", "deployments.apps", "replicasets.apps", "jobs.batch"),
         *("persistentvolumeclaims", "persistentvolumes", "poddisruptionbudgets.policy"),
+        *("podgroups.scheduling.k8s.io", "podgroups.scheduling.x-k8s.io"),
     }
 )
 _SET_BY_SERVER = (
