@@ -167,9 +167,6 @@ def test_a_group_makes_room_by_one_plan_and_is_placed_when_all_victims_are_gone(
 
 def test_nobody_is_evicted_for_a_part_of_a_group() -> None:
     """Two of three could be placed if all of low priority went."""
-    world = full(running("a", "n0", cpu="2"), running("b", "n1", cpu="1"), running("c", "n1", 20, cpu="1"))
-    applied = world.tell(*gang("g", 3, cpu="1", priority=10))
-    assert len(plans_of(applied)) == 3
     world = full(running("a", "n0", cpu="1"), running("b", "n0", 20, cpu="1"), running("c", "n1", cpu="1"))
     world.tell(PodUpserted(pod=running("d", "n1", 20, cpu="1")))
     applied = world.tell(*gang("g", 3, cpu="1", priority=10))

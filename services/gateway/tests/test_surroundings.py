@@ -111,3 +111,51 @@ def test_a_selector_that_is_none_is_refused_with_its_place() -> None:
     seen = msgspec.json.decode(json.dumps(body), type=Seen)
     with pytest.raises(DecodeError, match="Service red/w"):
         event_of("Service", seen)
+
+
+GROUPS = "/apis/scheduling.x-k8s.io/v1alpha1/namespaces/default/podgroups"
+KUBERNETES_GROUPS = "/apis/scheduling.k8s.io/v1beta1/namespaces/default/podgroups"
+MERGE = "application/merge-patch+json"
+
+
+@pytest.mark.connected
+async def test_groups_of_both_kinds_are_told_with_their_size_and_again_when_it_changes_or_they_go(
+    cluster: Any, logged: Logged, until: Any
+) -> None:
+    await until(lambda: logged.of("resync_finished"), "no resync")
+    ask = cluster.client.request
+
+    def sizes(name: str) -> list[int]:
+        return [event["min_count"] for event in logged.of("pod_group_upserted") if event["name"] == name]
+
+    await ask("POST", GROUPS, body={"metadata": {"name": "plugins"}, "spec": {"minMember": 3}})
+    gang = {"schedulingPolicy": {"gang": {"minCount": 4}}}
+    await ask("POST", KUBERNETES_GROUPS, body={"metadata": {"name": "own"}, "spec": gang})
+    await until(lambda: sizes("plugins") == [3] and set(sizes("own")) == {4}, "the sizes are told")
+    await ask("PATCH", f"{GROUPS}/plugins", content_type=MERGE, body={"spec": {"minMember": 2}})
+    fewer = {"spec": {"schedulingPolicy": {"gang": {"minCount": 1}}}}
+    await ask("PATCH", f"{KUBERNETES_GROUPS}/own", content_type=MERGE, body=fewer)
+    await until(lambda: sizes("plugins") == [3, 2] and sizes("own")[-1] == 1, "the new sizes are told")
+    await ask("DELETE", f"{GROUPS}/plugins")
+    await ask("DELETE", f"{KUBERNETES_GROUPS}/own")
+
+    def gone() -> set[str]:
+        return {event["name"] for event in logged.of("pod_group_deleted")}
+
+    await until(lambda: gone() == {"plugins", "own"}, "their ends are told")
+
+
+@pytest.mark.connected
+async def test_a_group_that_one_api_still_has_is_not_told_to_be_gone_when_another_drops_its_namesake(
+    cluster: Any, logged: Logged, until: Any
+) -> None:
+    await until(lambda: logged.of("resync_finished"), "no resync")
+    ask = cluster.client.request
+    await ask("POST", GROUPS, body={"metadata": {"name": "same"}, "spec": {"minMember": 3}})
+    await until(lambda: len(logged.of("pod_group_upserted")) == 1, "the first is told")
+    gang = {"schedulingPolicy": {"gang": {"minCount": 4}}}
+    await ask("POST", KUBERNETES_GROUPS, body={"metadata": {"name": "same"}, "spec": gang})
+    await until(lambda: len(logged.of("pod_group_upserted")) == 3, "both versions of the second are told")
+    await ask("DELETE", f"{KUBERNETES_GROUPS}/same")
+    await until(lambda: logged.of("pod_group_upserted")[-1]["min_count"] == 3, "the first counts again")
+    assert not logged.of("pod_group_deleted")

@@ -8,6 +8,8 @@ from placement_world import ZONES, make_pod
 
 from daas.placement import Scheduler
 from daas.placement.choosing import Choice, Chooser
+from daas.placement.kinds import GANG_LABEL
+from daas.placement.log import PodGroupUpserted
 from daas.placement.model import Pod
 from daas.placement.records import PodRecord
 
@@ -24,7 +26,7 @@ class OneByOne(Chooser):
 
 def one_by_one(scheduler: Scheduler) -> Scheduler:
     """The same scheduler, which places no pods in runs from now on."""
-    scheduler._chooser = OneByOne(scheduler._state, scheduler._engine)
+    scheduler.use(OneByOne(scheduler._state, scheduler._engine))
     return scheduler
 
 
@@ -72,3 +74,29 @@ def flood(rng: random.Random, number: int) -> list[Pod]:
     if rng.random() < 0.5:
         rng.shuffle(pods)
     return pods
+
+
+def gang(rng: random.Random, number: int) -> tuple[PodGroupUpserted, list[Pod]]:
+    """A group of its own with all its pods or one too few, large ones that others may have to make room for."""
+    namespace, name, size = rng.choice(["default", "blue"]), f"g{number}", rng.randrange(2, 6)
+    labels = {"app": rng.choice(["web", "db"]), GANG_LABEL: name}
+    spec: dict[str, Any] = {"tolerations": _EVERYWHERE}
+    if rng.random() < 0.3:
+        selector = {"matchLabels": {GANG_LABEL: name}}
+        term = {"topologyKey": rng.choice(ZONES), "labelSelector": selector}
+        side = rng.choice(["podAffinity", "podAntiAffinity"])
+        spec["affinity"] = {side: {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+    if rng.random() < 0.1:
+        spec["preemptionPolicy"] = "Never"
+    pods = [
+        make_pod(
+            "x",
+            cpu=rng.choice(["300m", "900m", "1500m"]),
+            namespace=namespace,
+            metadata={"labels": labels},
+            priority=rng.choice([10, 10, 20]),
+            **spec,
+        )
+        for _ in range(size - (rng.random() < 0.2))
+    ]
+    return PodGroupUpserted(namespace=namespace, name=name, min_count=size), pods

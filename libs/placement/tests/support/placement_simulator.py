@@ -3,9 +3,17 @@
 import random
 
 import msgspec
-from placement_floods import flood, one_by_one
+from placement_floods import flood, gang, one_by_one
 from placement_stillness import check_nothing_lost, root_from_scratch
-from placement_turmoil import budget_event, check_plans, eviction, storage_event, with_volumes
+from placement_turmoil import (
+    budget_event,
+    check_groups,
+    check_plans,
+    eviction,
+    object_event,
+    storage_event,
+    with_volumes,
+)
 from placement_world import World, random_node, random_pod
 
 from daas.placement import Applied
@@ -15,25 +23,15 @@ from daas.placement.integrity import verify_feasibility
 from daas.placement.kinds import GANG_LABEL
 from daas.placement.log import (
     BindFailed,
-    ControllerDeleted,
-    ControllerUpserted,
     Event,
-    NamespaceDeleted,
-    NamespaceUpserted,
     NodeDeleted,
     NodeUpserted,
     PodDeleted,
-    PodGroupDeleted,
-    PodGroupUpserted,
     PodUpserted,
     ResyncFinished,
     ResyncStarted,
-    ServiceDeleted,
-    ServiceUpserted,
-    TenantDeleted,
-    TenantUpserted,
 )
-from daas.placement.model import LabelSelector, Node, Pod
+from daas.placement.model import Node, Pod
 from daas.placement.records import PENDING, TAKES_CAPACITY, PodState
 from daas.placement.scheduler import Scheduler
 
@@ -68,8 +66,8 @@ class Simulator:
             events += rng.choices(
                 [self._new_pod, self._bind, self._bind_fails, self._delete_pod, self._node, self._lose_node,
                  self._repeat, self._foreign, self._end_pod, self._object, self._storage, self._evict, self._flood,
-                 self._budget],
-                [8, 6, 2, 3, 2, 0.3, 2, 1, 2, 0.3, 0.5, 1, 0.5, 0.4],
+                 self._budget, self._gang],
+                [8, 6, 2, 3, 2, 0.3, 2, 1, 2, 0.3, 0.5, 1, 0.5, 0.4, 0.3],
             )[0]()  # fmt: skip
         if rng.random() < 0.02:
             events += self._resync()
@@ -115,6 +113,10 @@ class Simulator:
         if len(self.pods) > MOST_PODS // 2:
             return self._delete_pod()
         return self._come(flood(self.rng, self.version))
+
+    def _gang(self) -> list[Event]:
+        group, pods = gang(self.rng, self.version)
+        return [group, *self._come(pods)]
 
     def _come(self, templates: list[Pod]) -> list[Event]:
         events: list[Event] = []
@@ -211,25 +213,7 @@ class Simulator:
         return [NodeUpserted(node=self.nodes[name])]
 
     def _object(self) -> list[Event]:
-        """Namespaces, services and controllers come, change and go."""
-        rng = self.rng
-        namespace, name = rng.choice(["default", "blue"]), rng.choice(["s0", "s1"])
-        selector = {"app": rng.choice(["web", "db"])}
-        choices: list[Event] = [
-            NamespaceUpserted(name=namespace, labels={"team": rng.choice(["one", "two"])}),
-            NamespaceDeleted(name=namespace),
-            ServiceUpserted(namespace=namespace, name=name, selector=selector),
-            ServiceDeleted(namespace=namespace, name=name),
-            ControllerUpserted(
-                kind="ReplicaSet", namespace=namespace, name=name, selector=LabelSelector(match_labels=selector)
-            ),
-            ControllerDeleted(kind="ReplicaSet", namespace=namespace, name=name),
-            TenantUpserted(namespace=namespace, stake=rng.randrange(50)),
-            TenantDeleted(namespace=namespace),
-            *[PodGroupUpserted(namespace=namespace, name=rng.choice(["g0", "g1"]), min_count=rng.randrange(1, 4))] * 2,
-            PodGroupDeleted(namespace=namespace, name=rng.choice(["g0", "g1"])),
-        ]
-        return [rng.choice(choices)]
+        return [object_event(self.rng)]
 
     def _storage(self) -> list[Event]:
         return [storage_event(self.rng, list(self.nodes)) for _ in range(self.rng.choice([1, 4]))]
@@ -312,6 +296,7 @@ class Simulator:
         if seldom or plans:
             wrong = verify_feasibility(self.world.genesis, scheduler.snapshot(), batch, leaves, plans)
             assert wrong is None, wrong
+        check_groups(state, applied.decision)
         for leaf in leaves:
             record = state.pods[leaf.pod_uid]
             assert (leaf.node is None) == bool(leaf.reasons)

@@ -6,18 +6,29 @@ from typing import Any
 import msgspec
 from placement_storage import make_claim, make_class, make_limits, make_volume, told
 
+from daas.placement import Decision
 from daas.placement.log import (
     BudgetDeleted,
     BudgetUpserted,
+    ControllerDeleted,
+    ControllerUpserted,
     CSINodeDeleted,
     Event,
+    NamespaceDeleted,
+    NamespaceUpserted,
     PersistentVolumeClaimDeleted,
     PersistentVolumeDeleted,
     PodDeleted,
+    PodGroupDeleted,
+    PodGroupUpserted,
     PreemptionFailed,
+    ServiceDeleted,
+    ServiceUpserted,
     StorageClassDeleted,
+    TenantDeleted,
+    TenantUpserted,
 )
-from daas.placement.model import ClaimSource, Pod, Volume
+from daas.placement.model import ClaimSource, LabelSelector, Pod, Volume
 from daas.placement.state import ClusterState
 from daas.placement.storage import PodDisruptionBudget
 
@@ -73,6 +84,27 @@ def budget_event(rng: random.Random) -> Event:
     return BudgetUpserted(budget=msgspec.convert(budget, PodDisruptionBudget))
 
 
+def object_event(rng: random.Random) -> Event:
+    """Namespaces, services and controllers come, change and go."""
+    namespace, name = rng.choice(["default", "blue"]), rng.choice(["s0", "s1"])
+    selector = {"app": rng.choice(["web", "db"])}
+    choices: list[Event] = [
+        NamespaceUpserted(name=namespace, labels={"team": rng.choice(["one", "two"])}),
+        NamespaceDeleted(name=namespace),
+        ServiceUpserted(namespace=namespace, name=name, selector=selector),
+        ServiceDeleted(namespace=namespace, name=name),
+        ControllerUpserted(
+            kind="ReplicaSet", namespace=namespace, name=name, selector=LabelSelector(match_labels=selector)
+        ),
+        ControllerDeleted(kind="ReplicaSet", namespace=namespace, name=name),
+        TenantUpserted(namespace=namespace, stake=rng.randrange(50)),
+        TenantDeleted(namespace=namespace),
+        *[PodGroupUpserted(namespace=namespace, name=rng.choice(["g0", "g1"]), min_count=rng.randrange(1, 4))] * 2,
+        PodGroupDeleted(namespace=namespace, name=rng.choice(["g0", "g1"])),
+    ]
+    return rng.choice(choices)
+
+
 def eviction(rng: random.Random, state: ClusterState, pods: dict[str, Pod]) -> list[Event]:
     """The victims of one plan go, or some of them, or it is said that they won't."""
     plans = sorted(uid for uid, record in state.plans.items() if record.plan is not None)
@@ -106,3 +138,14 @@ def check_plans(state: ClusterState) -> None:
         for name, _ in record.claims:
             assert (record.uid in claims.users((record.namespace, name))) == bool(record.node)
         assert not record.volumes or record.node
+
+
+def check_groups(state: ClusterState, decision: Decision) -> None:
+    """Of a group that a decision places or plans for, as many pods have a place or a plan as belong together."""
+    placed = {leaf.pod_uid for leaf in decision.leaves if leaf.node is not None}
+    planned = {plan.pod_uid for plan in decision.preemptions}
+    for (namespace, group), mates in state.gangs.items():
+        ready = {mate.uid for mate in mates.values() if mate.node}
+        touched = (placed | planned) & set(mates)
+        size = state.gang_size((namespace, group))
+        assert not touched or (size is not None and len(ready | (planned & set(mates))) >= size), group

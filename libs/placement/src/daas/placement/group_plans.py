@@ -6,6 +6,7 @@ of this stays: whatever was counted is put back, and the group is placed by a la
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from daas.placement.batch import Preemption
 from daas.placement.choosing import Chooser
@@ -101,7 +102,7 @@ class GroupPlanner:
         for victim in best.victims:
             self._preemptor.away.add(victim.uid)
             self._uncount(victim, best.node)
-            self._undo.append(lambda victim=victim, volumes=victim.volumes: self._recount(victim, best.node, volumes))
+            self._undo.append(partial(self._recount, victim, best.node, victim.volumes))
             if victim.claims:
                 self._state.claims.leave(victim)
 
@@ -113,7 +114,7 @@ class GroupPlanner:
         if record.claims:
             state.claims.lend(record, state.nodes[node].node)
         self._chooser.counted.add(record.uid)
-        self._undo.append(lambda: self._release(record, node))
+        self._undo.append(partial(self._release, record, node))
 
     def _release(self, record: PodRecord, node: str) -> None:
         self._chooser.counted.discard(record.uid)

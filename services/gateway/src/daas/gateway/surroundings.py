@@ -350,7 +350,13 @@ class Surroundings:
     async def _drop(self, place: Place) -> None:
         if self._known.pop(place, None) is not None:
             self._announce(place)
-            await self._changed(place, deletion_of(place))
+            await self._changed(place, self._namesake(place) or deletion_of(place))
+
+    def _namesake(self, place: Place) -> msgspec.Struct | None:
+        """A group of that name that another API still has, or another version of this one: it counts from now on."""
+        kinds = [one.kind for one in FOLLOWED if one.kind.startswith("PodGroup") and place[0].startswith("PodGroup")]
+        found = (self._known.get((kind, *place[1:])) for kind in kinds)
+        return next((event for event in found if event is not None), None)
 
     def _announce(self, place: Place) -> None:
         if place[0] in {"PersistentVolumeClaim", "PersistentVolume"}:
