@@ -47,15 +47,12 @@ async def test_a_group_waits_for_its_last_pod_then_for_room_and_is_bound_whole_o
     stack: Stack,
     kubeconfig: Path,
     namespace: str,
-    tmp_path: Path,
     kubectl: Callable[..., subprocess.CompletedProcess[str]],
 ) -> None:
     pool = secrets.token_hex(4)
 
     def apply(*objects: dict[str, Any]) -> None:
-        path = tmp_path / f"{secrets.token_hex(4)}.json"
-        path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}))
-        done = kubectl("apply", "-f", str(path))
+        done = kubectl("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, objects)))
         assert done.returncode == 0, done.stderr
 
     def made(name: str) -> dict[str, Any]:

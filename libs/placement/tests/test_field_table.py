@@ -74,6 +74,7 @@ SMALL = {"allocatable": {"cpu": "1"}}
 BIG = {"cpu": "2"}
 CONTAINER = {"name": "c", "resources": {"requests": {"cpu": "2"}}}
 IMAGE = {"images": [{"names": ["web:1"], "sizeBytes": 800 * 2**20}]}
+IN_TREE = ("gcePersistentDisk", "awsElasticBlockStore", "azureDisk", "cinder", "vsphereVolume", "portworxVolume")
 CASES = [
     Case("schedulerName", None, {"spec": {"schedulerName": "default-scheduler"}}),
     Case("schedulingGates", None, {"schedulingGates": [{"name": "g"}]}),
@@ -158,7 +159,18 @@ CASES = [
         told(make_claim("c", volumeName="v", bound=True, modes=["ReadWriteOncePod"])),
     ]),
     Case("resource claims", Reason.RESOURCE_CLAIM_UNSUPPORTED, {"resourceClaims": [{"name": "gpu"}]}),
-    Case("in-tree disks", Reason.DISK_VOLUME_UNSUPPORTED, {"volumes": [{"name": "v", "azureDisk": {}}]}),
+    *[
+        Case(f"in-tree disks: {source}", Reason.DISK_VOLUME_UNSUPPORTED, {"volumes": [{"name": "v", source: {}}]})
+        for source in (*IN_TREE, "iscsi", "rbd")
+    ],
+    *[
+        Case(f"claims of in-tree disks: {source}", Reason.DISK_VOLUME_UNSUPPORTED, mount("c"), objects=[
+            told(make_class("local")),
+            told(make_volume("v", claim="c", bound=True, **{source: {}})),
+            told(make_claim("c", volumeName="v", bound=True)),
+        ])
+        for source in IN_TREE
+    ],
     Case("schedulingGroup", Reason.GANG_INCOMPLETE, {"schedulingGroup": {"podGroupName": "g"}},
          objects=[PodGroupUpserted(namespace="default", name="g", min_count=2)]),
     Case("PodGroup label", Reason.GANG_INCOMPLETE, {"metadata": {"labels": {"scheduling.x-k8s.io/pod-group": "g"}}}),

@@ -4,7 +4,7 @@ import random
 
 import msgspec
 from placement_floods import flood, gang, one_by_one
-from placement_stillness import check_nothing_lost, root_from_scratch
+from placement_stillness import check_columns, check_nothing_lost, root_from_scratch
 from placement_turmoil import (
     budget_event,
     check_groups,
@@ -276,6 +276,7 @@ class Simulator:
             for kind in PENDING:
                 assert (record.uid in state.queue.members[kind]) == (record.state is kind)
         check_plans(state)
+        check_columns(self.world.scheduler)
         if seldom:
             assert state.root() == root_from_scratch(self.world.scheduler)
 

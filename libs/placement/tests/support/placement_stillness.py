@@ -41,6 +41,22 @@ def root_from_scratch(scheduler: Scheduler) -> bytes:
     return state_root(state.counters(), *trees)
 
 
+def check_columns(scheduler: Scheduler) -> None:
+    """The engine's counts of pods beside each other are those of the pods on nodes, where it has heard everything."""
+    state, columns, slot_of = scheduler._state, scheduler._engine.columns, scheduler._engine.table.slot_of
+    neighbours = state.neighbours
+    heard = not neighbours.changes and not neighbours.overflowed and not state.changed_nodes
+    if not heard or columns._surroundings_generation != neighbours.surroundings_generation:
+        return
+    for column in columns._columns.values():
+        counts = [0] * len(column.counts)
+        for profile in neighbours.candidates(column.group):
+            for node, pods in profile.on.items():
+                if node in slot_of:
+                    counts[slot_of[node]] += pods * column.group.count(profile, columns._namespaces)
+        assert column.counts.tolist() == counts, "a column counts other pods than there are"
+
+
 def check_nothing_lost(world: World) -> None:
     """Lets a copy of a world come to rest, every placement bound, and looks at who still waits.
 

@@ -215,7 +215,8 @@ class Chooser:
                         state.claims.give_back(record)
                     self.counted.discard(record.uid)
                     if short:
-                        self._engine.take_back(self.wish(record), choice.node)
+                        # not by its view: columns that were made here would count it as gone already
+                        self._engine.count(record.demand, record.profile, choice.node, -1)
             if not short:
                 return choices
             for key in short:

@@ -159,12 +159,6 @@ class Engine:
         slot = int(key.argmax())
         return key.item(slot), slot
 
-    def take_back(self, wish: Wish, node: str) -> None:
-        """Undoes a choice."""
-        slot, view = self.table.slot_of[node], self._view(wish)
-        self.table.take(slot, view.takes, view.extras, -1)
-        self.columns.count(wish.profile, slot, -1)
-
     def count(self, demand: Demand, profile: Profile | None, node: str, step: int) -> None:
         """Counts a pod on a node (1) or no longer (-1), beside what the state says."""
         slot, columns = self.table.slot_of[node], self.table.columns

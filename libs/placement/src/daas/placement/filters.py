@@ -177,9 +177,7 @@ def unsupported(pod: Pod) -> Reason:
     if any(t.operator not in TOLERATION_OPERATORS for t in spec.tolerations or ()):
         found |= Reason.TOLERATION_OPERATOR_UNSUPPORTED
     for volume in spec.volumes or ():
-        if volume.gce_persistent_disk or volume.aws_elastic_block_store or volume.azure_disk:
-            found |= Reason.DISK_VOLUME_UNSUPPORTED
-        if volume.iscsi or volume.rbd:
+        if volume.in_tree or volume.iscsi or volume.rbd:
             found |= Reason.DISK_VOLUME_UNSUPPORTED
     if _needs_declared_feature(pod):
         found |= Reason.NODE_FEATURE_UNSUPPORTED

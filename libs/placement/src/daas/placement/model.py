@@ -236,15 +236,29 @@ class ClaimSource(Model, frozen=True, kw_only=True):
     claim_name: Annotated[str, msgspec.Meta(max_length=253)] = ""
 
 
-class Volume(Model, frozen=True, kw_only=True):
+class InTreeDisks(Model, frozen=True, kw_only=True):
+    """The sources of disks that are older than CSI: nodes limit those by rules that are not decided here."""
+
+    gce_persistent_disk: Anything | None = msgspec.field(name="gcePersistentDisk", default=None)
+    aws_elastic_block_store: Anything | None = msgspec.field(name="awsElasticBlockStore", default=None)
+    azure_disk: Anything | None = msgspec.field(name="azureDisk", default=None)
+    cinder: Anything | None = None
+    vsphere_volume: Anything | None = msgspec.field(name="vsphereVolume", default=None)
+    portworx_volume: Anything | None = msgspec.field(name="portworxVolume", default=None)
+
+    @property
+    def in_tree(self) -> bool:
+        """Whether it is one of them."""
+        disks = (self.gce_persistent_disk, self.aws_elastic_block_store, self.azure_disk, self.cinder)
+        return any(source is not None for source in (*disks, self.vsphere_volume, self.portworx_volume))
+
+
+class Volume(InTreeDisks, frozen=True, kw_only=True):
     """spec.volumes[]: only the sources that bear on placement."""
 
     name: Text = ""
     persistent_volume_claim: ClaimSource | None = None
     ephemeral: Anything | None = None
-    gce_persistent_disk: Anything | None = msgspec.field(name="gcePersistentDisk", default=None)
-    aws_elastic_block_store: Anything | None = msgspec.field(name="awsElasticBlockStore", default=None)
-    azure_disk: Anything | None = msgspec.field(name="azureDisk", default=None)
     iscsi: Anything | None = None
     rbd: Anything | None = None
 

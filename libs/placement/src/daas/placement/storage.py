@@ -9,7 +9,7 @@ from typing import Annotated
 
 import msgspec
 
-from daas.placement.model import Labels, LabelSelector, Model, Name, NodeSelector, Quantity, Text
+from daas.placement.model import InTreeDisks, Labels, LabelSelector, Model, Name, NodeSelector, Quantity, Text
 
 READ_WRITE_ONCE_POD = "ReadWriteOncePod"
 WAIT_FOR_FIRST_CONSUMER = "WaitForFirstConsumer"
@@ -127,7 +127,7 @@ class CsiSource(Model, frozen=True, kw_only=True):
     volume_handle: Text = ""
 
 
-class VolumeSpec(Model, frozen=True, kw_only=True):
+class VolumeSpec(InTreeDisks, frozen=True, kw_only=True):
     """spec of a volume."""
 
     capacity: Amounts | None = None

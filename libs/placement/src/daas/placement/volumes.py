@@ -171,6 +171,8 @@ def needs_of(namespace: str, uid: str, uses: Iterable[ClaimUse], storage: Storag
             volume = storage.volume(claim.spec.volume_name)
             if volume is None:
                 return Needs(Reason.CLAIM_NOT_FOUND)
+            if volume.spec.in_tree:
+                return Needs(Reason.DISK_VOLUME_UNSUPPORTED)
             if volume.spec.node_affinity is not None and volume.spec.node_affinity.required is not None:
                 affinities.append(volume.spec.node_affinity.required)
             zones += zones_of(volume)

@@ -84,16 +84,8 @@ def coupling(pod: Pod) -> str | None:
         if any(p.host_port or (spec.host_network and p.container_port) for p in container.ports or ()):
             return "host ports"
     for volume in spec.volumes or ():
-        sources = (
-            volume.persistent_volume_claim,
-            volume.ephemeral,
-            volume.gce_persistent_disk,
-            volume.aws_elastic_block_store,
-            volume.azure_disk,
-            volume.iscsi,
-            volume.rbd,
-        )
-        if any(source is not None for source in sources):
+        sources = (volume.persistent_volume_claim, volume.ephemeral, volume.iscsi, volume.rbd)
+        if volume.in_tree or any(source is not None for source in sources):
             return "volumes"
     if spec.resource_claims:
         return "resource claims"
