@@ -166,7 +166,7 @@ CASES = [
     *[
         Case(f"claims of in-tree disks: {source}", Reason.DISK_VOLUME_UNSUPPORTED, mount("c"), objects=[
             told(make_class("local")),
-            told(make_volume("v", claim="c", bound=True, **{source: {}})),
+            told(make_volume("v", claim="c", bound=True, **dict[str, Any]({source: {}}))),
             told(make_claim("c", volumeName="v", bound=True)),
         ])
         for source in IN_TREE
