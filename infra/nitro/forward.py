@@ -221,7 +221,7 @@ def _report(forwarders: dict[str, Forwarder]) -> None:
     sys.stderr.write(json.dumps({"event": "forwarded", "counts": counts}) + "\n")
 
 
-async def _main(pairs: list[tuple[Address, Address]], names: list[str], connections_max: int) -> None:
+async def _main(pairs: list[tuple[Address, Address]], names: list[str], connections_max: int) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -233,15 +233,21 @@ async def _main(pairs: list[tuple[Address, Address]], names: list[str], connecti
     for forwarder in forwarders.values():
         forwarder.open()
     tasks = [asyncio.create_task(forwarder.run()) for forwarder in forwarders.values()]
+    stopping = asyncio.create_task(stop.wait())
     sys.stdout.write(json.dumps({"ready": True, "pairs": names}) + "\n")
     sys.stdout.flush()
-    while not stop.is_set():
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), REPORT_S)
+    ended: set[asyncio.Task[None]] = set()
+    while not (stop.is_set() or ended):
+        await asyncio.wait([stopping, *tasks], timeout=REPORT_S, return_when=asyncio.FIRST_COMPLETED)
+        ended = {task for task in tasks if task.done()}
         _report(forwarders)
-    for task in tasks:
+    for task in (stopping, *tasks):
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(stopping, *tasks, return_exceptions=True)
+    for name, task in zip(names, tasks, strict=True):
+        if task in ended:  # one of several pairs is no forwarder: whoever started this starts it again
+            sys.stderr.write(json.dumps({"event": "ended", "pair": name, "error": repr(task.exception())}) + "\n")
+    return 1 if ended else 0
 
 
 def main() -> int:
@@ -254,8 +260,7 @@ def main() -> int:
         pairs = [_pair(text) for text in options.pairs]
     except argparse.ArgumentTypeError as error:
         parser.error(str(error))
-    asyncio.run(_main(pairs, options.pairs, options.connections_max))
-    return 0
+    return asyncio.run(_main(pairs, options.pairs, options.connections_max))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -28,17 +29,21 @@ class GuardedNats(NatsServer):
         store_dir: as of a NatsServer.
         identities: gets an NKey for each service, and the certificates.
         cluster: whose subjects the services may use.
+        names: of the server, in its certificate.
     """
 
-    def __init__(self, store_dir: Path, *, identities: Path, cluster: str) -> None:
+    def __init__(
+        self, store_dir: Path, *, identities: Path, cluster: str, names: Sequence[str] = ("127.0.0.1",)
+    ) -> None:
         super().__init__(store_dir)
+        self._names = names
         self._identities = identities
         self._cluster = cluster
 
     async def start(self) -> None:
         """Starts it: on ports of its choice the first time, on the same ports after that."""
         tls = self._identities / "tls"
-        keep_certificate(tls, ["127.0.0.1"])
+        keep_certificate(tls, self._names)
         ports_dir = self.store_dir / "ports"
         shutil.rmtree(ports_dir, ignore_errors=True)
         ports_dir.mkdir(parents=True)

@@ -52,6 +52,9 @@ class BusSettings(ProcessSettings):
     nats_nkey_file: Path | None = Field(default=None, description="file with this service's NKey seed (production)")
     nats_ca_file: Path | None = Field(default=None, description="CA certificates (PEM) for the NATS server")
     nats_tls_first: bool = Field(default=False, description="TLS handshake before the server's greeting")
+    nats_tls_name: str | None = Field(
+        default=None, description="name that the server's certificate must carry; none: the host of its URL"
+    )
     nats_start_timeout_s: Annotated[float, Field(gt=0, le=3600)] = Field(
         default=60.0, description="how long to wait for NATS at start, in seconds"
     )
@@ -89,6 +92,10 @@ class BusSettings(ProcessSettings):
                 "DAAS_NATS_TLS_FIRST needs a tls:// URL or DAAS_NATS_CA_FILE",
                 reason="contradictory-settings",
                 field="nats_tls_first",
+            )
+        if self.nats_tls_name is not None and not any(url.startswith("tls://") for url in urls):
+            raise ConfigurationError(
+                "DAAS_NATS_TLS_NAME needs a tls:// URL", reason="contradictory-settings", field="nats_tls_name"
             )
         return self
 

@@ -286,7 +286,11 @@ def _security(settings: BusSettings) -> BaseSecurity | None:
         elif any(url.startswith("tls://") for url in settings.nats_urls):
             context = ssl.create_default_context()
         if context is not None:
-            options = {"ssl_context": context, "tls_handshake_first": settings.nats_tls_first}
+            options = {
+                "ssl_context": context,
+                "tls_handshake_first": settings.nats_tls_first,
+                "tls_hostname": settings.nats_tls_name,
+            }
         if settings.nats_user is not None and settings.nats_password is not None:
             return NatsUserPassword(settings.nats_user, settings.nats_password.get_secret_value(), **options)
     except (OSError, ValueError, ImportError) as error:
