@@ -23,7 +23,7 @@ from daas.devstack.stack import Stack
 from daas.etcd import EtcdClient
 from daas.evidence import EvidenceStore
 
-pytestmark = [pytest.mark.soak, pytest.mark.connected, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.soak, pytest.mark.connected, pytest.mark.timeout(900)]
 
 NAMESPACE = "stores"
 

@@ -171,17 +171,23 @@ async def test_the_member_in_use_is_killed_and_all_work_goes_on(cluster: EtcdClu
         await work.further(20)
 
 
-async def test_a_member_that_hangs_holds_up_no_call(cluster: EtcdCluster) -> None:
+async def test_a_member_that_hangs_holds_up_no_call_and_no_watch_for_long(cluster: EtcdCluster) -> None:
     victim = await member_that(cluster, leads=False)
     others = [member.endpoint for member in cluster.members if member is not victim]
     async with EtcdClient([victim.endpoint, *others], timeout_ms=TIMEOUT_MS // 4) as client:
         lease = await client.grant(LEASE_S)
+        watch = client.watch("k", start_revision=1)
+        await client.put("k", b"before")
+        assert (await anext(watch)).kv.value == b"before"
         os.kill(victim.pid, signal.SIGSTOP)
         try:
             # Its connection stands, and nothing comes.
             await client.put("k", b"v", repeatable=True)
             assert await client.keep_alive(lease) > 0
             assert await client.get("k") is not None
+            # Pings find out: etcd allows one every five seconds.
+            async with asyncio.timeout(PATIENCE_S):
+                assert (await anext(watch)).kv.value == b"v"
         finally:
             os.kill(victim.pid, signal.SIGCONT)
 

@@ -1,6 +1,7 @@
 """The client: get, put, range, delete, transactions, leases and watches that outlive the server's restarts."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -30,7 +31,8 @@ from daas.etcd.model import (
     prefix_end,
 )
 
-R = TypeVar("R")
+Q = TypeVar("Q")
+A = TypeVar("A")
 
 _KV: Final = "/etcdserverpb.KV/"
 _LEASE: Final = "/etcdserverpb.Lease/"
@@ -259,9 +261,9 @@ class EtcdClient:
         )
         metadata = await self._channels.metadata(channel, deadline)
         attempt_s = self._channels.attempt_s(deadline - asyncio.get_running_loop().time())
-        request = _then_wait(rpc.LeaseKeepAliveRequest(ID=lease))
-        call = stub(request, timeout=attempt_s, metadata=metadata + REQUIRE_LEADER)
+        call = stub(None, timeout=attempt_s, metadata=metadata + REQUIRE_LEADER)
         try:
+            await _send(call, rpc.LeaseKeepAliveRequest(ID=lease))
             return await call.read()
         finally:
             call.cancel()
@@ -317,8 +319,8 @@ class EtcdClient:
             call = None
             try:
                 metadata = await self._channels.metadata(channel, loop.time() + self._channels.timeout_s)
-                request = _then_wait(rpc.WatchRequest(create_request=create))
-                call = stub(request, metadata=metadata + REQUIRE_LEADER)
+                call = stub(None, metadata=metadata + REQUIRE_LEADER)
+                await _send(call, rpc.WatchRequest(create_request=create))
                 async for answer in call:
                     if answer.canceled:
                         self._refuse_cancelled(answer)
@@ -358,10 +360,10 @@ class EtcdClient:
             raise from_status(grpc.StatusCode.PERMISSION_DENIED, answer.cancel_reason, "Watch")
 
 
-async def _then_wait(request: R) -> AsyncIterator[R]:
+async def _send(call: grpc.aio.StreamStreamCall[Q, A], request: Q) -> None:
     """One request on a stream that stays open until the call is cancelled: closing it would end the answers too."""
-    yield request
-    await asyncio.Event().wait()
+    with contextlib.suppress(asyncio.InvalidStateError):  # it has failed already; reading tells why
+        await call.write(request)
 
 
 def _event(event: rpc.Event) -> WatchEvent:
