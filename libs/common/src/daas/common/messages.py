@@ -239,12 +239,18 @@ class EnclaveChallenged(Message, frozen=True, kw_only=True):
 
 
 class EnclaveAttested(Message, frozen=True, kw_only=True):
-    """An enclave's key with the attestation document that vouches for it."""
+    """An enclave's key with the attestation document that vouches for it.
+
+    Attributes:
+        replaces: the key that this enclave signs with until this one is registered. Nobody vouches for it: it says what
+            may be ended, never what may sign.
+    """
 
     public_key: PublicKey
     policy: Digest
     document: Base64
     simulated: bool
+    replaces: PublicKey | msgspec.UnsetType = msgspec.UNSET
 
 
 class EnclaveRegistered(Message, frozen=True, kw_only=True):

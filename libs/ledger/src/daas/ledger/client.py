@@ -225,7 +225,8 @@ class Ledger(Connection):
 
     async def retire(self, enclave: str) -> Effects:
         """Ends a registration of the signer's own."""
-        return await self.run(calls.retire(self.required_package(), normal_address(enclave)))
+        async with self._lock:
+            return await self.submit(await self.build_retire(enclave))
 
     async def report_equivocation(self, registry: str, first: SignedBatch, second: SignedBatch) -> Effects:
         """Reports two batches that one key has signed with one number: ends its registration and slashes its operator.
@@ -293,6 +294,10 @@ class Ledger(Connection):
             raise InvalidInput(f"1 to {MAX_BATCHES} batches per transaction, not {len(batches)}", reason="batch-count")
         package = self.required_package()
         return await self.build(*(calls.anchor(package, batch) for batch in batches))
+
+    async def build_retire(self, enclave: str) -> SignedTransaction:
+        """The transaction that ends a registration of the signer's own; see `retire`."""
+        return await self.build(calls.retire(self.required_package(), normal_address(enclave)))
 
     async def build_register(self, registry: str, document: bytes) -> SignedTransaction:
         """The transaction that registers the key in a Nitro attestation document."""

@@ -21,6 +21,7 @@ from daas.relay.follower import Follower
 from daas.relay.metrics import RelayMetrics
 from daas.relay.outbox import Outbox
 from daas.relay.registrar import Registrar
+from daas.relay.retirement import Retirement
 from daas.relay.settings import RelaySettings
 from daas.relay.transactions import Transactions
 
@@ -51,8 +52,17 @@ class Relay:
         events = ChainEvents(
             settings.relay_registry, self.outbox, facts, ClusterLog(app.bus), metrics=metrics, rotated=self._rotated
         )
+        self.retirement = Retirement(
+            ledger, self.outbox, transactions, metrics, grace_ms=settings.relay_retire_replaced_ms
+        )
         self.registrar = Registrar(
-            app.bus, ledger, self.outbox, transactions, settings=settings, is_past=events.is_past
+            app.bus,
+            ledger,
+            self.outbox,
+            transactions,
+            settings=settings,
+            is_past=events.is_past,
+            retirement=self.retirement,
         )
         self.anchorer = Anchorer(app.bus, ledger, self.outbox, transactions, settings=settings, metrics=metrics)
         self.follower = Follower(ledger, self.outbox, events, facts, metrics, first=settings.relay_first_checkpoint)
@@ -204,6 +214,10 @@ def build(settings: RelaySettings) -> ServiceApp:
     @app.task("follower")
     async def follower() -> None:
         await relay().follower.run()
+
+    @app.task("retirement")
+    async def retirement() -> None:
+        await relay().retirement.run()
 
     @app.task("balance")
     async def balance() -> None:

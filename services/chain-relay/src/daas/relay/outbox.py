@@ -54,6 +54,11 @@ CREATE TABLE IF NOT EXISTS keys (
   over                TEXT
 ) STRICT;
 CREATE INDEX IF NOT EXISTS keys_by_public_key ON keys (public_key);
+CREATE TABLE IF NOT EXISTS replaced_keys (
+  public_key TEXT PRIMARY KEY,
+  successor  TEXT NOT NULL,
+  noted_ms   INTEGER NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS cursor (
   one        INTEGER PRIMARY KEY CHECK (one = 1),
   checkpoint INTEGER NOT NULL,
@@ -281,6 +286,23 @@ class Outbox:
         """Every registration that is not over, oldest first."""
         rows = self._db.execute("SELECT * FROM keys WHERE over IS NULL ORDER BY registered_ms, rowid").fetchall()
         return [KeyRecord(*row) for row in rows]
+
+    def replaced(self, public_key: str, successor: str, now_ms: int) -> None:
+        """Notes that a key has been replaced; the first note stays."""
+        self._db.execute(
+            "INSERT INTO replaced_keys VALUES (?, ?, ?) ON CONFLICT (public_key) DO NOTHING",
+            (public_key, successor, now_ms),
+        )
+
+    def replaced_before(self, ms: int) -> list[tuple[str, str]]:
+        """Keys whose replacement was noted until a time, with their successors, oldest first."""
+        return self._db.execute(
+            "SELECT public_key, successor FROM replaced_keys WHERE noted_ms <= ? ORDER BY noted_ms", (ms,)
+        ).fetchall()
+
+    def forget_replaced(self, public_key: str) -> None:
+        """Says that nothing is left to do for a replaced key."""
+        self._db.execute("DELETE FROM replaced_keys WHERE public_key = ?", (public_key,))
 
     # The cursor.
 

@@ -5,6 +5,8 @@ import binascii
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from daas.attestation import POLICY_REGISTER, Attestation, AttestationPolicy, Measurement, policy_register, verify
 from daas.common import logs, merkle, subjects
 from daas.common.bus import Bus
@@ -14,6 +16,7 @@ from daas.common.service import Event
 from daas.ledger import EnclaveRegistered as RegisteredOnChain
 from daas.ledger import Ledger, Registry, SignedTransaction
 from daas.relay.outbox import Outbox
+from daas.relay.retirement import Retirement
 from daas.relay.settings import RelaySettings
 from daas.relay.transactions import Rejected, Transactions
 
@@ -29,6 +32,7 @@ class Registrar:
 
     Args:
         is_past: whether the ledger's events have shown a newer nonce than the given one.
+        retirement: is told of keys that are replaced.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Registrar:
         *,
         settings: RelaySettings,
         is_past: Callable[[bytes], bool],
+        retirement: Retirement,
     ) -> None:
         self._bus = bus
         self._ledger = ledger
@@ -47,6 +52,7 @@ class Registrar:
         self._transactions = transactions
         self._settings = settings
         self._is_past = is_past
+        self._retirement = retirement
 
     async def start(self) -> Registry:
         """Checks that the settings fit the registry, and publishes its challenge.
@@ -127,6 +133,8 @@ class Registrar:
             raise effects.failure
         # The transaction stays written down: the same message, delivered again, finds it and is done.
         self._outbox.settle(key)
+        if attested.replaces is not msgspec.UNSET:
+            self._retirement.replaced(attested.replaces, attested.public_key)
         log.info("enclave is being registered", enclave=effects.only(RegisteredOnChain).enclave)
 
     def _verify(self, document: bytes, registry: Registry) -> Attestation:

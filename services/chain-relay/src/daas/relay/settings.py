@@ -38,6 +38,11 @@ class RelaySettings(ServiceSettings):
     relay_submit_attempts: int = Field(
         default=6, ge=1, le=100, description="How often the same signed bytes are sent before the message waits."
     )
+    relay_retire_replaced_ms: int = Field(
+        default=120_000,
+        ge=0,
+        description="How long after an enclave has replaced its key the old registration is ended; 0: it ends by time.",
+    )
     relay_batches_max: int = Field(
         default=32, ge=1, le=64, description="How many batches one transaction anchors at most, when they queue."
     )

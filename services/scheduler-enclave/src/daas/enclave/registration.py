@@ -4,6 +4,7 @@ import asyncio
 import base64
 from typing import Final
 
+import msgspec
 from cryptography import x509
 
 from daas.attestation import NsmClient, parse_document
@@ -144,6 +145,7 @@ class Registration:
         self._leaf_not_after_ms = leaf_not_after_ms(document)
         self._answered, self._attested_ms = challenge.nonce, self._clock.now_ms()
         self._attempts += 1
+        active = self._keys.active
         await self._bus.publish(
             subjects.ENCLAVE_ATTESTED,
             EnclaveAttested(
@@ -151,6 +153,7 @@ class Registration:
                 policy=self._policy.hex(),
                 document=base64.b64encode(document).decode(),
                 simulated=challenge.simulated,
+                replaces=msgspec.UNSET if active is None else active.identity.public_key,
             ),
             message_id=f"attested:{identity.public_key}:{challenge.nonce}:{self._attempts}",
         )
