@@ -11,6 +11,9 @@ from daas.placement.records import TAKES_CAPACITY, PodRecord
 from daas.placement.runs import LEAST_PODS, MOST_CLASSES
 from daas.placement.state import ClusterState
 
+#: Pods that are placed by themselves before the next look for a run, where there were too many kinds for one.
+_MIXED = 24
+
 
 class Choice(NamedTuple):
     """What was chosen for a pod."""
@@ -111,7 +114,7 @@ class Chooser:
         while position < len(records):
             if position >= again:
                 wishes = self._stretch(records, position)
-                again = position + (len(wishes) or MOST_CLASSES // 2)
+                again = position + (len(wishes) or _MIXED)
                 if wishes:
                     for node, score in self._engine.choose_many(wishes):
                         yield Choice(node, score, 0)

@@ -132,7 +132,7 @@ class Engine:
             if not going.knows(view):
                 going.settle()
                 self._view(wish)
-                if not going.begin(view, len(wishes) - len(chosen)):
+                if not going.begin(view, len(wishes) - len(chosen), alike=len(run)):
                     break
             placed = going.place(view, wish.profile, len(run))
             chosen += [(names[slot] or "", score) for slot, score in placed]

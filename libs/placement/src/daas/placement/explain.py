@@ -138,9 +138,9 @@ class Witness(Scheduler):
         """What was seen, the last time that the pod was decided."""
         return self._watcher.seen
 
-    def apply(self, log_sequence: int, entry: bytes) -> Applied:
+    def apply(self, log_sequence: int, entry: bytes, *, certify: bool = True) -> Applied:
         """As any scheduler; adds the tenant's turn to what was seen."""
-        applied = super().apply(log_sequence, entry)
+        applied = super().apply(log_sequence, entry, certify=certify)
         if applied.decision is not None and self.seen is not None:
             for index, leaf in enumerate(applied.decision.leaves):
                 if leaf.pod_uid == self.uid:

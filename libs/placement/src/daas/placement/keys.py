@@ -90,16 +90,20 @@ class Keys:
             return
         everything = view.static_at < 0 or end - view.static_at > table.slots // 4
         slots = table.every if everything else np.array(table.static_log[view.static_at :], np.intp)
+        sets = table.taint_set if everything else table.taint_set[slots]
         view.static_at = end
         pod_class = view.pod_class
         codes, counts = taint_codes(table, pod_class)
-        sets = table.taint_set[slots]
-        refusal = codes[sets]
+        refusal = codes[sets] if codes.any() else np.zeros(len(slots), np.uint8)
         if pod_class.node_selector or pod_class.required is not None:
             refusal[(refusal == 0) & ~selected(table, pod_class, slots)] = AFFINITY
-        view.refusal[slots] = refusal
+        if everything:
+            view.refusal = refusal
+        else:
+            view.refusal[slots] = refusal
         view.open = table.valid & (view.refusal == 0)
-        view.taints = self._raw(view.taints, slots, counts[sets])
+        if view.taints is not None or counts.any():
+            view.taints = self._raw(view.taints, slots, counts[sets])
         if pod_class.preferred:
             view.affinity = self._raw(view.affinity, slots, preference(table, pod_class, slots))
         view.uneven = view.taints is not None or view.affinity is not None
@@ -112,8 +116,8 @@ class Keys:
     def _images(self, pod_class: PodClass) -> Ints | None:
         if not self._policy.weight_image_locality:
             return None
-        images = self._policy.weight_image_locality * image_scores(self._table, pod_class)
-        return images if images.any() else None
+        scored = image_scores(self._table, pod_class)
+        return None if scored is None or not scored.any() else self._policy.weight_image_locality * scored
 
     def _raw(self, before: Ints | None, slots: Slots, values: npt.NDArray[np.integer[Any]]) -> Ints | None:
         """A column of raw scores with some of them changed; None where all are 0."""

@@ -20,6 +20,8 @@ from daas.placement.view import SpreadCounts, View
 MOST_CLASSES = 16
 #: Sorting the nodes has to pay: at least so many pods for each class.
 LEAST_PODS = 4
+#: Nodes that are sorted at once; where classes take turns, each needs more than it has pods in a row.
+_LEAST_SORTED = 64
 
 
 def can_run(view: View, most: int) -> bool:
@@ -86,12 +88,13 @@ class Run:
             self._columns.count_many(profile, places)
         self._counted.clear()
 
-    def begin(self, view: View, most: int) -> bool:
+    def begin(self, view: View, most: int, *, alike: int) -> bool:
         """Takes up a class, whose view knows all that was placed; False where it can't run after all.
 
         Args:
             view: up to date, and one that `can_run`.
             most: pods that are still to come, of all classes.
+            alike: pods that come next, all of this class.
         """
         uncertain = _uncertain(view, most)
         if uncertain is None:
@@ -110,7 +113,9 @@ class Run:
                 limits.append(Steady(counts))
                 may_use = may_use & counts.allowed()[counts.ids]
                 self._listeners.append((counts.column, limits[-1]))
-        self._tracks[id(view)] = Track(view, self._keys, limits, lead, may_use=may_use, most=most, seen=len(self.log))
+        self._tracks[id(view)] = Track(
+            view, self._keys, limits, lead, may_use=may_use, most=max(alike, _LEAST_SORTED), seen=len(self.log)
+        )
         self._effects.clear()
         return True
 

@@ -136,7 +136,7 @@ class Scheduler:
         """Pods that are known, whoever's."""
         return len(self._state.pods)
 
-    def apply(self, log_sequence: int, entry: bytes) -> Applied:
+    def apply(self, log_sequence: int, entry: bytes, *, certify: bool = True) -> Applied:
         """Folds one entry and, if that leaves pods of ours due, decides.
 
         An entry that can't be read changes the log root and nothing else. While a full list is being read in
@@ -145,6 +145,7 @@ class Scheduler:
         Args:
             log_sequence: the entry's place in the log: one more than the last, from 1.
             entry: the exact bytes of the message.
+            certify: whether the certificate of fairness is wanted; it has no say in the decision.
 
         Raises:
             LogSequenceError: `log-gap` or `log-repeated`; nothing was folded.
@@ -170,10 +171,10 @@ class Scheduler:
             except (EventError, QuantityError) as error:
                 refused.append(_refused(index, error))
         self._state.advance(now_ms)
-        decision, fairness = self._decide(now_ms) or (None, None)
+        decision, fairness = self._decide(now_ms, certify=certify) or (None, None)
         return Applied(decision=decision, refused=tuple(refused), fairness=fairness)
 
-    def _decide(self, now_ms: int) -> tuple[Decision, FairnessCertificate] | None:
+    def _decide(self, now_ms: int, *, certify: bool) -> tuple[Decision, FairnessCertificate | None] | None:
         state = self._state
         if state.resync_id:
             return None
@@ -192,7 +193,7 @@ class Scheduler:
         if not state.queue.active:
             return None
         sequence, expires_ms = self._sequence + 1, now_ms + self._genesis.policy.expires_ms
-        records, fairness = self._order()
+        records, fairness = self._order(certify=certify)
         whole = any(record.gang for record in records)
         choices = self._chooser.whole(records) if whole else self._chooser.each(records)
         leaves: list[Leaf] = []
@@ -294,7 +295,7 @@ class Scheduler:
         state.set_plan(record, Plan(self._sequence + 1, found.node, expires_ms, victims))
         self._preemptions.append(found)
 
-    def _order(self) -> tuple[list[PodRecord], FairnessCertificate]:
+    def _order(self, *, certify: bool) -> tuple[list[PodRecord], FairnessCertificate | None]:
         """The pods of this batch in the order of their turn."""
         state, queue = self._state, self._state.queue
         weights = Weights(state.stakes())
@@ -312,6 +313,8 @@ class Scheduler:
             record = queue.take(turn.tenant.namespace, taken)
             order.serve(record.demand.requests)
             records.append(record)
+        if not certify:
+            return records, None
         grants = tuple(Grant(record.demand.requests, record.priority, record.ticket) for record in records)
         capacity = tuple(sorted(state.capacity.items()))
         return records, FairnessCertificate(capacity=capacity, tenants=tenants, grants=grants)

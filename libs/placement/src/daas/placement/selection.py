@@ -114,11 +114,12 @@ def tolerated(table: NodeTable, pod_class: PodClass) -> Mask:
     return np.array(held, np.bool_)[table.taint_set]
 
 
-def image_scores(table: NodeTable, pod_class: PodClass) -> npt.NDArray[np.int64]:
-    """Per slot, 0..100 for the images of the pod that are there already."""
-    total = np.zeros(table.slots, np.int64)
+def image_scores(table: NodeTable, pod_class: PodClass) -> npt.NDArray[np.int64] | None:
+    """Per slot, 0..100 for the images of the pod that are there already; None where none of them is anywhere."""
+    total: npt.NDArray[np.int64] | None = None
     for name in pod_class.images:
         there, nodes, size = table.image(name).summary(table.ranks)
         if nodes:
+            total = np.zeros(table.slots, np.int64) if total is None else total
             total[there] += scaled_image_size(size, nodes, table.count)
-    return image_locality_of(total, len(pod_class.images))
+    return None if total is None else image_locality_of(total, len(pod_class.images))
