@@ -2,8 +2,8 @@
 
 Pods are placed and proved, Secrets are sealed at admission, opened by stake and encrypted at rest, all from the host.
 
-Needs a Docker engine and the images (`docker compose build`); Prometheus and Grafana are left out, since their images
-come from a registry.
+Needs a Docker engine and the images (`docker compose build`). Prometheus is started where its image is; Grafana is left
+out, since its image comes from a registry.
 """
 
 import asyncio
@@ -15,12 +15,14 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from support.cluster import create_namespace, create_nodes, create_pods, node, pod, wait_for_pods
 
 from daas.kube.client import KubeClient
@@ -33,7 +35,7 @@ IMAGES = (
     *("devstack:0.1.0", "nats:2.12.2", "etcd:3.5.21"),
     *(f"{name}:0.1.0" for name in ("gateway", "enclave", "relay", "storage", "sealkeeper", "cli")),
 )
-PORTS = ("KUBERNETES", "LEDGER", "NATS", "ETCD")
+PORTS = ("KUBERNETES", "LEDGER", "NATS", "ETCD", "PROMETHEUS")
 UP_TIMEOUT_S = 300.0
 PASSWORD = "plaintext-that-nobody-may-keep-51d2"
 TOKEN = "plaintext-that-the-store-may-not-keep-0b7c"
@@ -173,9 +175,33 @@ def check_secrets(project: Project) -> None:
         assert searched.returncode == 1, searched.stdout + searched.stderr  # 1: looked and found nothing
 
 
+def check_prometheus(project: Project) -> None:
+    """Where its image is, the container of Prometheus is healthy, reaches every service, and has our alerts."""
+    image = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["prometheus"]["image"]
+    if subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode != 0:
+        return
+    project.compose("up", "-d", "--no-deps", "--no-build", "prometheus")
+    project.wait("prometheus healthy", lambda: project.healthy("prometheus"))
+
+    def ask(what: str) -> Any:
+        url = f"http://127.0.0.1:{project.environment['DAAS_PORT_PROMETHEUS']}/api/v1/{what}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)["data"]
+
+    def all_up() -> bool:
+        targets = ask("targets")["activeTargets"]
+        return len(targets) == 10 and all(target["health"] == "up" for target in targets)
+
+    project.wait("every target up", all_up)
+    rules = [rule for group in ask("rules")["groups"] for rule in group["rules"]]
+    assert len(rules) > 15
+    assert {rule["health"] for rule in rules} <= {"ok", "unknown"}, "unknown: not evaluated yet"
+
+
 def test_pods_are_placed_from_the_host_through_kills_and_a_restart_and_everything_verifies(project: Project) -> None:
     first_s = project.up()
     asyncio.run(place(project.kubeconfig(), "first", nodes=3))
+    check_prometheus(project)
 
     stored = asyncio.run(write_secrets(project.kubeconfig()))
     assert set(stored["data"]) == {"password", "k3s-daas.envelope"}
@@ -244,7 +270,5 @@ def test_compose_accepts_each_profile(profile: str) -> None:
 
 def load_config(project: Project) -> dict[str, Any]:
     """The configuration as compose resolves it."""
-    import yaml  # noqa: PLC0415 - only here
-
     found: dict[str, Any] = yaml.safe_load(project.compose("config").stdout)
     return found

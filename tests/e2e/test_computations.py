@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from support.cluster import create_namespace, create_nodes, create_pods, list_pods, node, pod, wait_for_pods
+from support.command import daas_here
 from support.facts import kube_of, running
 
 from daas.devstack.stack import Stack
@@ -20,14 +21,7 @@ WORK = "work"
 
 
 async def daas(stack: Stack, *arguments: str) -> tuple[int, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "daas.cli", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "DAAS_CONTEXT": str(stack.context_path), "COLUMNS": "200"},
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), 120)
-    return process.returncode or 0, output.decode()
+    return await daas_here(stack.context_path, *arguments)
 
 
 def owned(name: str, owner: str, **spec: Any) -> dict[str, Any]:
