@@ -75,7 +75,11 @@ class Project:
         return done
 
     def inspect(self, service: str) -> dict[str, Any]:
-        container = self.compose("ps", "-q", service).stdout.strip()
+        # Asked of the engine, over and over: compose itself takes a second to say it.
+        labels = {"project": self.name, "service": service, "oneoff": "False"}
+        filters = [f"--filter=label=com.docker.compose.{key}={value}" for key, value in labels.items()]
+        listed = subprocess.run(["docker", "ps", "-aq", *filters], capture_output=True, text=True, check=True)
+        container = listed.stdout.strip()
         assert container, f"{service} has no container"
         shown = subprocess.run(["docker", "inspect", container], capture_output=True, text=True, check=True)
         found: dict[str, Any] = json.loads(shown.stdout)[0]
