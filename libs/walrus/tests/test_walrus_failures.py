@@ -174,6 +174,48 @@ def test_a_token_says_what_it_is_for_and_its_key_stays_unseen() -> None:
             PublisherKey(secret, algorithm=algorithm)  # type: ignore[arg-type]  # the literal is one of the names
 
 
+async def test_a_token_that_is_good_for_too_long_or_for_another_owner_is_refused(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path, epoch_ms=DAY_MS, clock_ms=Clock())
+    owner, now = "0x" + "ab" * 32, int(time.time())
+    async with WalrusServer(store, jwt_secret=SECRET, jwt_expiring_s=60) as server:
+        async with client_of(server, key=PublisherKey(SECRET)) as client:
+            await client.store_blob(b"data", epochs=1)
+        codes = []
+        for number, (life_s, to) in enumerate(((61, owner), (60, owner), (60, "0x1"))):
+            claims = {"iat": now, "exp": now + life_s, "jti": str(number), "send_object_to": to}
+            headers = {"Authorization": f"Bearer {jwt.encode(claims, SECRET)}"}
+            url = f"{server.url}/v1/blobs?send_object_to={owner}"
+            async with aiohttp.ClientSession(headers=headers) as session, session.put(url, data=b"x") as answer:
+                codes.append(answer.status)
+    assert codes == [401, 200, 400]
+
+
+async def test_results_with_status_200_that_are_no_success_are_told_apart(
+    server: WalrusServer, walrus: WalrusClient
+) -> None:
+    server.faults = {"failed": 1}
+    assert (await walrus.store_blob(b"data", epochs=1)).created  # by the second attempt
+    server.faults = {"invalid": 1}
+    with pytest.raises(Refused, match="walrus-invalid-blob"):
+        await walrus.store_blob(b"other", epochs=1)
+
+
+async def test_queries_that_the_servers_refuse_are_refused_by_the_stand_in(server: WalrusServer) -> None:
+    async with aiohttp.ClientSession(server.url) as session:
+        for query in ("epochs=0", "epochs=54", "epochs=x", "share=yes", "share=true&send_object_to=0x1",
+                      "send_object_to=me", "encoding_type=RS1"):  # fmt: skip
+            async with session.put(f"/v1/blobs?{query}", data=b"x") as answer:
+                assert answer.status == 400, query
+        async with session.put("/v1/blobs?share=true&reuse_resources=true", data=b"x") as answer:
+            created = (await answer.json())["newlyCreated"]
+        assert created["sharedBlobObject"] == created["blobObject"]["id"]
+        path = f"/v1/blobs/{created['blobObject']['blobId']}"
+        for query, status in (("strict_consistency_check=true", 200), ("skip_consistency_check=true", 200),
+                              ("strict_consistency_check=true&skip_consistency_check=true", 400)):  # fmt: skip
+            async with session.get(f"{path}?{query}") as answer:
+                assert answer.status == status, query
+
+
 async def test_permanent_and_deletable_exclude_each_other_and_deletable_is_the_servers_default(
     server: WalrusServer,
 ) -> None:

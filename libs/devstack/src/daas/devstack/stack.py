@@ -229,8 +229,14 @@ class Stack:
 
     async def _declare_bus(self) -> None:
         settings = BusSettings(nats_url=self.nats.url, cluster=self.cluster)
+        deadline = asyncio.get_running_loop().time() + READY_TIMEOUT_S
         async with await Bus.connect(Service.OPERATOR, settings) as bus:
-            await bus.declare()
+            while True:
+                try:
+                    return await bus.declare()
+                except Unavailable:  # a busy disk takes its time for the first streams
+                    if asyncio.get_running_loop().time() > deadline:
+                        raise
 
     async def _deploy(self) -> None:
         pcrs = self.ready("nsm", "pcrs")

@@ -25,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--epoch-ms", type=int, default=EPOCH_MS, help="length of an epoch, fixed at the first start")
     parser.add_argument("--upload-bytes", type=int, default=UPLOAD_BYTES, help="largest upload")
     parser.add_argument("--jwt-secret-file", type=Path, help="ask for tokens (HS256) signed with this file's bytes")
+    parser.add_argument("--jwt-expiring-sec", type=int, default=0, help="longest life of a token; 0: what it says")
     options = parser.parse_args(arguments)
     try:
         asyncio.run(_run(options))
@@ -46,7 +47,13 @@ async def _run(options: argparse.Namespace) -> None:
         raise ConfigurationError(
             f"{options.jwt_secret_file} can't be read: {error.strerror}", reason="unreadable-file"
         ) from None
-    server = WalrusServer(store, port=options.port, jwt_secret=secret, upload_bytes=options.upload_bytes)
+    server = WalrusServer(
+        store,
+        port=options.port,
+        jwt_secret=secret,
+        jwt_expiring_s=options.jwt_expiring_sec,
+        upload_bytes=options.upload_bytes,
+    )
     async with server:
         ready = {"ready": True, "simulated": True, "url": server.url, "epoch": store.epoch, "epoch_ms": store.epoch_ms}
         print(json.dumps(ready), flush=True)  # noqa: T201 (the launcher waits for this line)

@@ -1,7 +1,10 @@
 """The stand-in's HTTP: a publisher's and an aggregator's routes, and a few of its own below `/simulated` for tests."""
 
 import json
+import re
+import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import jwt
@@ -13,6 +16,7 @@ from daas.devstack.walrus.store import BlobStore, blob_id_of
 UPLOAD_BYTES: Final = 10 * 1024 * 1024
 MAX_EPOCHS: Final = 53
 _HEADER: Final = "X-Daas-Simulated"
+_ADDRESS: Final = re.compile("0x[0-9a-f]{1,64}")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -35,19 +39,27 @@ class WalrusServer:
         store: the blobs.
         port: 0 lets the system choose; a restart that names the port keeps it.
         jwt_secret: uploads need a token (HS256) signed with it; None: anyone may upload.
+        jwt_expiring_s: for how long a token may be good; 0: for as long as it says.
         upload_bytes: largest upload.
     """
 
     def __init__(
-        self, store: BlobStore, *, port: int = 0, jwt_secret: bytes | None = None, upload_bytes: int = UPLOAD_BYTES
+        self,
+        store: BlobStore,
+        *,
+        port: int = 0,
+        jwt_secret: bytes | None = None,
+        jwt_expiring_s: int = 0,
+        upload_bytes: int = UPLOAD_BYTES,
     ) -> None:
         self.store = store
         self._port = port
         self._secret = jwt_secret
+        self._expiring_s = jwt_expiring_s
         self._upload_bytes = upload_bytes
         self._blocked: set[str] = set()
         #: Failures still to come, by name: `unavailable`, `lost` (stored, but the answer is cut), `not_found`,
-        #: `corrupt`.
+        #: `corrupt`, and those that come with status 200: `invalid` (marked so), `failed`.
         self.faults: dict[str, int] = {}
         self.uploads = 0
         self._runner: web.AppRunner | None = None
@@ -109,21 +121,21 @@ class WalrusServer:
     # publisher
 
     async def _put_blob(self, request: web.Request) -> web.StreamResponse:
-        epochs, permanent, force = self._options(request)
+        wanted = _Wanted.of(request)
         data = await self._read(request)
-        self._authorize(request, epochs, len(data))
-        result = self._store(data, epochs, permanent=permanent, force=force)
+        self._authorize(request, wanted, len(data))
+        result = self._store(data, wanted)
         return self._answer(request, result)
 
     async def _put_quilt(self, request: web.Request) -> web.StreamResponse:
-        epochs, permanent, force = self._options(request)
+        wanted = _Wanted.of(request)
         files, size = await self._form(request)
-        self._authorize(request, epochs, size)
+        self._authorize(request, wanted, size)
         try:
             data, index = quilt.encode(files)
         except ValueError as error:
             raise _Refusal(400, "INVALID_ARGUMENT", f"the quilt is none: {error}") from None
-        result = self._store(data, epochs, permanent=permanent, force=force)
+        result = self._store(data, wanted)
         quilt_id = quilt.parse_blob_id(blob_id_of(data))
         patches = [
             {"identifier": row["identifier"], "quiltPatchId": quilt.patch_id(quilt_id, row), "range": None}
@@ -136,11 +148,16 @@ class WalrusServer:
             request.transport.abort()
         return web.json_response(result)
 
-    def _store(self, data: bytes, epochs: int, *, permanent: bool, force: bool) -> dict[str, Any]:
+    def _store(self, data: bytes, wanted: "_Wanted") -> dict[str, Any]:
         self.uploads += 1
         if self._fault("unavailable"):
             raise _Refusal(504, "DEADLINE_EXCEEDED", "too few storage nodes confirmed in time")
-        record, created = self.store.put(data, epochs=epochs, permanent=permanent, force=force)
+        if self._fault("invalid"):
+            event = {"txDigest": secrets.token_hex(16), "eventSeq": "0"}
+            return {"markedInvalid": {"blobId": blob_id_of(data), "event": event}}
+        if self._fault("failed"):
+            return {"error": {"blobId": None, "failurePhase": "store", "errorMsg": "too few shards took their slivers"}}
+        record, created = self.store.put(data, epochs=wanted.epochs, permanent=wanted.permanent, force=wanted.force)
         if record["blob_id"] in self._blocked:
             raise _Refusal(451, "PERMISSION_DENIED", "the blob is blocked")
         if not created:
@@ -161,23 +178,11 @@ class WalrusServer:
             },
             "deletable": not record["permanent"],
         }
-        operation = {"registerFromScratch": {"encodedLength": record["encoded"], "epochsAhead": epochs}}
-        return {"newlyCreated": {"blobObject": blob, "resourceOperation": operation, "cost": record["cost"]}}
-
-    def _options(self, request: web.Request) -> tuple[int, bool, bool]:
-        query = request.query
-        try:
-            epochs = int(query.get("epochs", "1"))
-            flags = {name: _flag(query.get(name, "false")) for name in ("deletable", "permanent", "force")}
-        except ValueError as error:
-            raise _Refusal(400, "INVALID_ARGUMENT", f"query: {error}") from None
-        if not 1 <= epochs <= MAX_EPOCHS:
-            raise _Refusal(400, "INVALID_ARGUMENT", f"epochs: expected 1 to {MAX_EPOCHS}")
-        if flags["deletable"] and flags["permanent"]:
-            raise _Refusal(400, "INVALID_ARGUMENT", "the blob cannot be defined as both deletable and permanent")
-        if query.get("encoding_type", "RS2") != "RS2":
-            raise _Refusal(400, "INVALID_ARGUMENT", "encoding_type: expected RS2")
-        return epochs, flags["permanent"], flags["force"]
+        operation = {"registerFromScratch": {"encodedLength": record["encoded"], "epochsAhead": wanted.epochs}}
+        created_now = {"blobObject": blob, "resourceOperation": operation, "cost": record["cost"]}
+        if wanted.share:
+            created_now["sharedBlobObject"] = record["object_id"]
+        return {"newlyCreated": created_now}
 
     async def _read(self, request: web.Request) -> bytes:
         data = bytearray()
@@ -208,7 +213,7 @@ class WalrusServer:
             raise _Refusal(400, "INVALID_ARGUMENT", "metadata of a file that is not in the form")
         return {name: (data, tags.get(name, {})) for name, data in found.items()}, size
 
-    def _authorize(self, request: web.Request, epochs: int, size: int) -> None:
+    def _authorize(self, request: web.Request, wanted: "_Wanted", size: int) -> None:
         if self._secret is None:
             return
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -220,6 +225,11 @@ class WalrusServer:
             raise _Refusal(401, "UNAUTHENTICATED", f"the token is not valid: {error}") from None
         if ("epochs" in claims and "max_epochs" in claims) or ("size" in claims and "max_size" in claims):
             raise _Refusal(400, "INVALID_ARGUMENT", "a claim and its maximum exclude each other")
+        if self._expiring_s and claims["exp"] - claims.get("iat", 0) > self._expiring_s:
+            raise _Refusal(401, "UNAUTHENTICATED", f"a token may be good for {self._expiring_s} s")
+        if claims.get("send_object_to", wanted.owner) != wanted.owner:
+            raise _Refusal(400, "INVALID_ARGUMENT", "the token is for another owner of the object")
+        epochs = wanted.epochs
         if claims.get("epochs", epochs) != epochs or claims.get("max_epochs", epochs) < epochs:
             raise _Refusal(400, "INVALID_ARGUMENT", "the token is for another number of epochs")
         if claims.get("size", size) != size or claims.get("max_size", size) < size:
@@ -230,7 +240,14 @@ class WalrusServer:
     # aggregator
 
     async def _get_blob(self, request: web.Request) -> web.StreamResponse:
-        return self._bytes(self._blob(request.match_info["blob"]), request.match_info["blob"])
+        strict, skip = (_flag_of(request, f"{name}_consistency_check") for name in ("strict", "skip"))
+        if strict and skip:
+            raise _Refusal(400, "INVALID_ARGUMENT", "strict and skip_consistency_check exclude each other")
+        blob_id = request.match_info["blob"]
+        data = self._blob(blob_id)
+        if not skip and blob_id_of(data) != blob_id:
+            raise _Refusal(500, "INTERNAL", "the blob is not consistent")
+        return self._bytes(data, blob_id)
 
     async def _get_object(self, request: web.Request) -> web.StreamResponse:
         blob_id = self.store.by_object(request.match_info["object"])
@@ -320,7 +337,37 @@ class WalrusServer:
         return await self._about(request)
 
 
-def _flag(text: str) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """The query of an upload."""
+
+    epochs: int
+    permanent: bool
+    force: bool
+    share: bool
+    owner: str | None
+
+    @classmethod
+    def of(cls, request: web.Request) -> Self:
+        query = request.query
+        names = ("deletable", "permanent", "force", "share", "reuse_resources")
+        flags = {name: _flag_of(request, name) for name in names}
+        epochs, owner = query.get("epochs", "1"), query.get("send_object_to")
+        if not epochs.isdecimal() or not 1 <= int(epochs) <= MAX_EPOCHS:
+            raise _Refusal(400, "INVALID_ARGUMENT", f"epochs: expected 1 to {MAX_EPOCHS}")
+        if flags["deletable"] and flags["permanent"]:
+            raise _Refusal(400, "INVALID_ARGUMENT", "the blob cannot be defined as both deletable and permanent")
+        if flags["share"] and owner is not None:
+            raise _Refusal(400, "INVALID_ARGUMENT", "share and send_object_to exclude each other")
+        if owner is not None and not _ADDRESS.fullmatch(owner):
+            raise _Refusal(400, "INVALID_ARGUMENT", "send_object_to: expected an address")
+        if query.get("encoding_type", "RS2") != "RS2":
+            raise _Refusal(400, "INVALID_ARGUMENT", "encoding_type: expected RS2")
+        return cls(int(epochs), flags["permanent"], flags["force"], flags["share"], owner)
+
+
+def _flag_of(request: web.Request, name: str) -> bool:
+    text = request.query.get(name, "false")
     if text not in ("true", "false"):
-        raise ValueError(f"{text!r} is neither true nor false")
+        raise _Refusal(400, "INVALID_ARGUMENT", f"{name}: {text!r} is neither true nor false")
     return text == "true"
