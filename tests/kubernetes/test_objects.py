@@ -83,7 +83,7 @@ async def test_deleting_with_another_uid_is_refused(cluster: Any, namespace: str
     body = {"preconditions": {"uid": "00000000-0000-0000-0000-000000000000"}}
     refused = await cluster.request("DELETE", f"{path}/one", body)
     assert (refused.status, refused.body["reason"]) == (409, "Conflict")
-    assert "Precondition failed: UID in precondition" in refused.body["message"]
+    assert "does not match the UID in record" in refused.body["message"]
 
 
 async def test_a_finalizer_holds_a_deleted_object_until_it_is_removed(cluster: Any, namespace: str) -> None:

@@ -58,12 +58,15 @@ async def test_a_watch_with_bookmarks_ends_in_time_and_names_a_version_to_go_on_
 ) -> None:
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     version = (await cluster.request("GET", path)).body["metadata"]["resourceVersion"]
-    query = {"resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": 4}
+    await cluster.request("POST", path, {"metadata": {"name": "one"}})
+    query = {"resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": 5}
     events = await cluster.watch(path, lambda _: False, **query)
     bookmarks = [one["object"] for one in events if one["type"] == "BOOKMARK"]
-    assert bookmarks
-    assert bookmarks[-1]["kind"] == "ConfigMap"
-    assert int(bookmarks[-1]["metadata"]["resourceVersion"]) >= int(version)
+    # A real one sends them about once a minute; a shorter watch may see none.
+    assert bookmarks or not cluster.simulated
+    for one in bookmarks:
+        assert one["kind"] == "ConfigMap"
+        assert int(one["metadata"]["resourceVersion"]) > int(version)
 
 
 async def test_a_streamed_list_ends_with_a_marked_bookmark(cluster: Any, namespace: str) -> None:
@@ -72,7 +75,7 @@ async def test_a_streamed_list_ends_with_a_marked_bookmark(cluster: Any, namespa
     query = {"sendInitialEvents": "true", "resourceVersionMatch": "NotOlderThan", "allowWatchBookmarks": "true"}
     events = await cluster.watch(path, lambda seen: seen[-1]["type"] == "BOOKMARK", timeoutSeconds=10, **query)
     assert _seen(events) == [("ADDED", "one")]
-    assert events[-1]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+    assert events[-1]["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"] == "true"
 
 
 async def test_a_version_that_was_compacted_is_gone_for_watches_lists_and_pages(cluster: Any, namespace: str) -> None:
@@ -101,7 +104,7 @@ async def test_a_version_of_the_future_is_refused_and_one_that_is_no_number_too(
     future = await cluster.request("GET", path, resourceVersion=version + 1_000_000)
     assert future.status == 504
     assert "Too large resource version" in future.body["message"]
-    assert (await cluster.request("GET", path, resourceVersion="abc")).status == 400
+    assert (await cluster.request("GET", path, resourceVersion="abc")).status == 500
 
 
 async def test_the_clients_raw_methods_list_and_watch(cluster: Any, namespace: str) -> None:

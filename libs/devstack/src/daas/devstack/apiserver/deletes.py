@@ -54,12 +54,19 @@ class Deleter:
 
     @staticmethod
     def _check_preconditions(resource: Resource, record: Record, meta: Object, wanted: Object) -> None:
-        where = (resource.plural, resource.group, record.namespace, record.name)
+        where = (resource.kind, resource.group, record.name)
         if (uid := wanted.get("uid")) and uid != meta["uid"]:
-            raise errors.precondition(*where, f"UID in precondition: {uid}, UID in object meta: {meta['uid']}")
+            failed = (
+                f"the UID in the precondition ({uid}) does not match the UID in record ({meta['uid']}). "
+                "The object might have been deleted and then recreated"
+            )
+            raise errors.precondition_of_delete(*where, failed)
         if (version := wanted.get("resourceVersion")) and version != str(record.version):
-            failed = f"ResourceVersion in precondition: {version}, ResourceVersion in object meta: {record.version}"
-            raise errors.precondition(*where, failed)
+            failed = (
+                f"the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record "
+                f"({record.version}). The object might have been modified"
+            )
+            raise errors.precondition_of_delete(*where, failed)
 
     @staticmethod
     def _grace_seconds(call: Call, resource: Resource, obj: Object, options: Object) -> int:

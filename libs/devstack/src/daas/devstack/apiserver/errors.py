@@ -38,8 +38,9 @@ class ApiError(DaasError):
             "metadata": {},
             "status": "Failure",
             "message": self.text,
-            "reason": self.reason,
         }
+        if self.reason:
+            out["reason"] = self.reason
         if self.details:
             out["details"] = self.details
         out["code"] = self.code
@@ -96,6 +97,17 @@ def precondition(resource: str, group: str, namespace: str, name: str, failed: s
         f"AdditionalErrorMsg: Precondition failed: {failed}"
     )
     return conflict(resource, group, name, why)
+
+
+def precondition_of_delete(kind: str, group: str, name: str, failed: str) -> ApiError:
+    """409 for a precondition of a delete: the kind is named, since storage is not asked; `failed` says which."""
+    return conflict(kind, group, name, failed)
+
+
+def unreadable_version(parameter: str, text: str) -> ApiError:
+    """500, and no reason: what kube-apiserver says of a resource version that is no number."""
+    why = f'{parameter}: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+    return ApiError(500, "", why)
 
 
 def bad_request(text: str) -> ApiError:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import orjson
 from aiohttp import web
 
-from daas.devstack.apiserver.errors import ApiError, bad_request, not_found, too_large_version
+from daas.devstack.apiserver.errors import ApiError, bad_request, not_found, too_large_version, unreadable_version
 from daas.devstack.apiserver.request import Call
 from daas.devstack.apiserver.resources import Object, Resource
 from daas.devstack.apiserver.responses import (
@@ -57,11 +57,11 @@ class Filter:
 
 
 def parse_version(text: str, parameter: str = "resourceVersion") -> int | None:
-    """A resource version from a query, None for the empty one. Raises ApiError 400."""
+    """A resource version from a query, None for the empty one. Raises ApiError 500, as kube-apiserver does."""
     if not text:
         return None
     if not text.isdecimal():
-        raise bad_request(f'{parameter}: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax')
+        raise unreadable_version(parameter, text)
     return int(text)
 
 

@@ -1,6 +1,7 @@
 """watch: changes from a resource version on, filtered, with bookmarks, until the client or the timeout ends it."""
 
 import asyncio
+import base64
 import random
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +16,11 @@ from daas.devstack.apiserver.resources import BY_KEY, Object, Resource
 from daas.devstack.apiserver.responses import encode, encode_partial, encode_table, wanted_form
 from daas.devstack.apiserver.storage import ADDED, DELETED, MODIFIED, Event, Record, Storage
 
-BOOKMARK_SECONDS = 60.0  # about what kube-apiserver does
+#: As kube-apiserver does: one a minute, and one before the end.
+BOOKMARK_SECONDS = 60.0
+LAST_BOOKMARK_SECONDS = 2.0
+#: What a list of the kind would look like, empty: stands at the end of a streamed list.
+_BLUEPRINT = "kubernetes.io/initial-events-list-blueprint"
 TIMEOUT_SECONDS_MIN = 1800  # without timeoutSeconds, kube-apiserver picks 30 to 60 minutes
 PENDING_MAX = 100_000  # a watcher this far behind is cut off and must list again
 CHUNK_BYTES = 256 << 10
@@ -127,7 +132,14 @@ class Watcher:
 def _bookmark(resource: Resource, version: int, *, initial_end: bool) -> bytes:
     meta: Object = {"resourceVersion": str(version), "creationTimestamp": None}
     if initial_end:
-        meta["annotations"] = {"k8s.io/initial-events-end": "true"}
+        empty: Object = {
+            "kind": f"{resource.kind}List",
+            "apiVersion": resource.group_version,
+            "metadata": {},
+            "items": None,
+        }
+        blueprint = base64.b64encode(orjson.dumps(empty) + b"\n").decode()
+        meta["annotations"] = {"k8s.io/initial-events-end": "true", _BLUEPRINT: blueprint}
     body = {"kind": resource.kind, "apiVersion": resource.group_version, "metadata": meta}
     return orjson.dumps({"type": "BOOKMARK", "object": body}) + b"\n"
 
@@ -178,6 +190,11 @@ async def watch(storage: Storage, call: Call, watchers: set[Watcher]) -> web.Str
     return response
 
 
+def _next_bookmark(now: float, end: float) -> float:
+    last = end - LAST_BOOKMARK_SECONDS
+    return min(now + BOOKMARK_SECONDS, last) if now < last else end
+
+
 async def _stream(
     response: web.StreamResponse,
     watcher: Watcher,
@@ -199,7 +216,8 @@ async def _stream(
         frames.append(watcher.bookmark(initial_end=True))
     for start in range(0, len(frames), 100):
         await response.write(b"".join(frames[start : start + 100]))
-    next_bookmark = loop.time() + BOOKMARK_SECONDS
+    started_at = since or watcher.version
+    next_bookmark = _next_bookmark(loop.time(), end)
     while not watcher.ended:
         now = loop.time()
         if now >= end:
@@ -207,8 +225,9 @@ async def _stream(
         await watcher.wait(min(end, next_bookmark) - now)
         if sent := watcher.take():
             await response.write(b"".join(sent))
-        if bookmarks and loop.time() >= next_bookmark:
-            await response.write(watcher.bookmark())
-            next_bookmark = loop.time() + BOOKMARK_SECONDS
-    if bookmarks and not watcher.ended:
-        await response.write(watcher.bookmark())
+        if loop.time() >= next_bookmark:
+            frame = watcher.bookmark()
+            # Where nothing has changed since the start there is nothing to tell.
+            if bookmarks and watcher.version > started_at:
+                await response.write(frame)
+            next_bookmark = _next_bookmark(loop.time(), end)
