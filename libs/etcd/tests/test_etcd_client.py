@@ -2,22 +2,17 @@
 
 import asyncio
 import contextlib
-import datetime as dt
 import socket
 import time
 from collections.abc import AsyncIterator, Iterator
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from support.guarded_etcd import GuardedEtcd, make_certificate
 
 from daas.common.errors import ConfigurationError, InvalidInput, NotFound, Unavailable
-from daas.devstack.etcd import EtcdServer, etcd_binary
+from daas.devstack.etcd import EtcdServer
 from daas.etcd import Compacted, Compare, Delete, EtcdClient, Get, Put, Relation, Target, Tls
 
 pytestmark = pytest.mark.connected
@@ -171,71 +166,17 @@ def test_an_endpoint_that_is_not_a_url_of_a_host_and_port_refuses_to_start(endpo
         EtcdClient([endpoint])
 
 
-def make_certificate() -> tuple[bytes, bytes]:
-    """A self-signed certificate for 127.0.0.1 and its key, PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "etcd test")])
-    now = dt.datetime.now(dt.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(hours=1))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    return certificate.public_bytes(pem), key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
 async def test_mutual_tls_lets_in_who_has_a_certificate_and_nobody_else(tmp_path: Path) -> None:
-    certificate, key = make_certificate()
-    (tmp_path / "cert.pem").write_bytes(certificate)
-    (tmp_path / "key.pem").write_bytes(key)
-    log = tmp_path / "log"
-    with log.open("wb") as out:
-        process = await asyncio.create_subprocess_exec(
-            etcd_binary(),
-            *("--data-dir", "d", "--listen-client-urls", "https://127.0.0.1:0"),
-            *("--advertise-client-urls", "https://127.0.0.1:0", "--initial-cluster", "default=unix://localhost:1"),
-            *("--listen-peer-urls", "unix://localhost:1", "--initial-advertise-peer-urls", "unix://localhost:1"),
-            *(
-                "--cert-file",
-                "cert.pem",
-                "--key-file",
-                "key.pem",
-                "--client-cert-auth",
-                "--trusted-ca-file",
-                "cert.pem",
-            ),
-            "--enable-grpc-gateway=false",
-            cwd=tmp_path,
-            stdout=out,
-            stderr=out,
-        )
-    try:
-        deadline = time.monotonic() + 20
-        while (marker := b'serving client traffic securely","address":"') not in (text := log.read_bytes()):
-            assert time.monotonic() < deadline, text[-2000:]
-            await asyncio.sleep(0.02)
-        address = text.partition(marker)[2].partition(b'"')[0].decode()
-        endpoint = f"https://{address}"
-        async with EtcdClient([endpoint], tls=Tls(certificate, certificate, key)) as known:
+    async with GuardedEtcd(tmp_path) as etcd:
+        async with EtcdClient([etcd.endpoint], tls=etcd.tls) as known:
             await known.put("k", b"v")
-        async with EtcdClient([endpoint], tls=Tls(certificate), timeout_ms=1_000) as unknown:
+        async with EtcdClient([etcd.endpoint], tls=Tls(etcd.certificate), timeout_ms=1_000) as unknown:
             with pytest.raises(Unavailable):
                 await unknown.get("k")
         other, _ = make_certificate()
-        async with EtcdClient([endpoint], tls=Tls(other, certificate, key), timeout_ms=1_000) as deceived:
+        async with EtcdClient(
+            [etcd.endpoint], tls=Tls(other, etcd.certificate, etcd.key), timeout_ms=1_000
+        ) as deceived:
             with pytest.raises(Unavailable, match="etcd-unreachable"):
                 await deceived.get("k")
-        assert "PRIVATE" not in repr(Tls(certificate, certificate, key))
-    finally:
-        process.kill()
-        await process.wait()
+        assert "PRIVATE" not in repr(etcd.tls)

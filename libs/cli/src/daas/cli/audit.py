@@ -13,9 +13,9 @@ import typer
 from rich.table import Table
 
 from daas.cli.context import Context, load_context
+from daas.cli.stores import etcd_of
 from daas.cli.terminal import console
 from daas.common.errors import DaasError, InvalidInput
-from daas.etcd import EtcdClient
 from daas.evidence import Keys
 from daas.evidence.audit import AuditArchive, AuditQuery, resource_of, user_of, verdict_of
 from daas.evidence.values import ValueReader
@@ -56,7 +56,7 @@ async def audit_archive(context: Context) -> AsyncIterator[AuditArchive]:
     """The cluster's archive."""
     keys = Keys(context.cluster)
     async with contextlib.AsyncExitStack() as stack:
-        etcd = await stack.enter_async_context(EtcdClient(context.etcd_endpoints))
+        etcd = await stack.enter_async_context(etcd_of(context))
         walrus = None
         if context.walrus_aggregators:
             walrus = await stack.enter_async_context(WalrusClient([], context.walrus_aggregators))

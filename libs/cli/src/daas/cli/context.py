@@ -41,6 +41,9 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     Attributes:
         cluster: its name on the bus.
         nats_url, etcd_endpoints, ledger_url: where its servers are.
+        etcd_ca_file: the CA (PEM) that etcd must chain to; needed for https endpoints.
+        etcd_certificate_file, etcd_key_file: ours (PEM), where etcd asks its clients for a certificate.
+        etcd_user, etcd_password_file: a user of etcd's own authentication, and the file with the password.
         registry, chain, package: the Registry object, the genesis digest of its chain, and the Move package.
         attestation_root: SHA-256 of the root certificate that attestation documents must chain to.
         allowed_pcrs: the image that may sign, or a list of them.
@@ -56,6 +59,11 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     cluster: Name
     nats_url: str
     etcd_endpoints: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=16)]
+    etcd_ca_file: str | None = None
+    etcd_certificate_file: str | None = None
+    etcd_key_file: str | None = None
+    etcd_user: str | None = None
+    etcd_password_file: str | None = None
     ledger_url: str | None = None
     registry: ObjectId
     chain: Digest
@@ -81,6 +89,19 @@ class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise ConfigurationError(
                 f"the context says that the enclave is {word}", reason="contradictory-context", field="simulated"
             )
+        secure = any(endpoint.startswith("https://") for endpoint in self.etcd_endpoints)
+        self._together("etcd_certificate_file", "etcd_key_file")
+        self._together("etcd_user", "etcd_password_file")
+        if secure != (self.etcd_ca_file is not None) or (self.etcd_certificate_file is not None and not secure):
+            raise ConfigurationError(
+                "https endpoints of etcd and etcd_ca_file go together, and a certificate goes with them",
+                reason="contradictory-context",
+                field="etcd_ca_file",
+            )
+
+    def _together(self, first: str, second: str) -> None:
+        if (getattr(self, first) is None) != (getattr(self, second) is None):
+            raise ConfigurationError(f"{first} and {second} go together", reason="contradictory-context", field=second)
 
     @property
     def images(self) -> tuple[Pcrs, ...]:

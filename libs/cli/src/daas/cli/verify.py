@@ -17,9 +17,9 @@ from daas.attestation import Measurement
 from daas.cli.anchors import LedgerAnchors, NoAnchors
 from daas.cli.context import Context, load_context
 from daas.cli.report import Format, print_report, print_summary
+from daas.cli.stores import etcd_of
 from daas.cli.terminal import console, errors
 from daas.common.errors import ConfigurationError, DaasError, InvalidInput
-from daas.etcd import EtcdClient
 from daas.evidence import AnchorSource, Case, EvidenceStore, Keys, Report, decode_file, encode_file
 from daas.evidence import verify as verification
 from daas.evidence.bundle import MAX_FILE_BYTES
@@ -69,7 +69,7 @@ def now_ms() -> int:
 async def evidence_store(context: Context) -> AsyncIterator[EvidenceStore]:
     """The cluster's evidence in etcd and Walrus."""
     async with contextlib.AsyncExitStack() as stack:
-        etcd = await stack.enter_async_context(EtcdClient(context.etcd_endpoints))
+        etcd = await stack.enter_async_context(etcd_of(context))
         walrus = None
         if context.walrus_aggregators:
             walrus = await stack.enter_async_context(WalrusClient([], context.walrus_aggregators))
@@ -264,14 +264,17 @@ async def restore_evidence(context: Context, file: Path, *, offline: bool) -> tu
     """The checks on a file and, where all of them pass, whether its batch was written now.
 
     Raises:
-        Refused: `evidence-fork`: another batch is stored under this number.
+        Refused: `evidence-fork`: another batch is stored under this number; `etcd-not-allowed`.
     """
     report = await check_file(context, file, offline=offline)
     if not report.ok:
         return report, False
     bundle = decode_file(read_evidence(file)).case.bundle
-    async with EtcdClient(context.etcd_endpoints) as etcd:
-        stored = await EtcdWriter(etcd, Keys(context.cluster)).evidence(bundle, bundle.decision())
+    async with etcd_of(context) as etcd:
+        try:
+            stored = await EtcdWriter(etcd, Keys(context.cluster)).evidence(bundle, bundle.decision())
+        except ExceptionGroup as several:  # the writer puts parts side by side; the first refusal says it all
+            raise next((error for error in several.exceptions if isinstance(error, DaasError)), several) from None
     return report, stored.created
 
 

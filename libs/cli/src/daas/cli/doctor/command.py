@@ -21,7 +21,11 @@ async def examine(context: Context) -> list[Finding]:
     answers, *found = await asyncio.gather(
         services.ask(context.services),
         servers.looked("NATS", lambda: servers.bus(context), "start it; look at its log and at nats_url"),
-        servers.looked("etcd", lambda: servers.etcd(context), "start it; evidence waits on the bus meanwhile"),
+        servers.looked(
+            "etcd",
+            lambda: servers.etcd(context),
+            "start it, or mend etcd_* in the context; evidence waits on the bus meanwhile",
+        ),
         servers.looked("ledger", lambda: servers.ledger(context), "name a full node that answers (ledger_url)"),
         servers.looked("Kubernetes", lambda: servers.kubernetes(context), "look at the API server and the kubeconfig"),
     )

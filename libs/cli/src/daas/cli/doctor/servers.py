@@ -8,11 +8,11 @@ from typing import Any, Final
 import msgspec
 
 from daas.cli.context import Context
+from daas.cli.stores import etcd_of
 from daas.common.bus import Bus, BusSettings
 from daas.common.bus.inspection import Finding, Grade, inspect
 from daas.common.errors import DaasError
 from daas.common.subjects import Service, Stream
-from daas.etcd import EtcdClient
 from daas.evidence import EvidenceStore
 from daas.kube.client import KubeClient
 from daas.ledger import Ledger
@@ -73,7 +73,7 @@ def _shortened(findings: list[Finding]) -> list[Finding]:
 
 async def etcd(context: Context) -> list[Finding]:
     """etcd: version, size, how far the evidence is."""
-    async with EtcdClient(context.etcd_endpoints) as client:
+    async with etcd_of(context) as client:
         status = await client.status()
         newest = await EvidenceStore(client, context.cluster).latest()
     return [
@@ -108,7 +108,7 @@ async def ledger(context: Context) -> list[Finding]:
         findings.append(
             Finding(Grade.WRONG, "registry", f"simulated={registry.simulated}", "the context is of another cluster")
         )
-    async with EtcdClient(context.etcd_endpoints) as store:
+    async with etcd_of(context) as store:
         behind = registry.sequence - await EvidenceStore(store, context.cluster).latest()
     if behind > EVIDENCE_LAG_MAX:
         findings.append(
