@@ -12,7 +12,7 @@ from daas.common.facts import fact_of
 from daas.common.messages import EnclaveRegistered, PlacementAnchored
 from daas.common.subjects import Service, Stream
 
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(300)]
 
 
 async def test_a_genuine_decision_is_not_bound_on_the_word_of_the_bus_alone(tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ async def test_a_genuine_decision_is_not_bound_on_the_word_of_the_bus_alone(tmp_
         await create_nodes(client, [node("node-0")])
         await create_namespace(client, "false")
         await create_pods(client, [pod("first", "false")])
-        await wait_for_pods(client, "false", lambda seen: all(p.spec.node_name for p in seen), timeout_s=60)
+        await wait_for_pods(client, "false", lambda seen: all(p.spec.node_name for p in seen), timeout_s=120)
         await stack.kill("relay")
         await create_pods(client, [pod("second", "false")])
         before = len((await placement_facts(stack)).anchored)

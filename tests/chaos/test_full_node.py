@@ -113,7 +113,7 @@ async def test_behind_a_misbehaving_node_2000_batches_are_each_anchored_once_and
     await run(tmp_path, 2_000, timeout_s=900)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_streams_that_are_cut_and_nodes_that_lag_neither_lose_nor_double_an_event(tmp_path: Path) -> None:
     faults = Faults(drop=0.05, lose=0.05, deny=0.3, lag=0.3, stream_s=0.3, stream_lose=0.5)
     async with RelayStage(tmp_path) as stage, FullNode(stage.ledger_url, faults, seed=3) as proxy:
@@ -151,7 +151,7 @@ async def _register_beside_the_relay(stage: RelayStage) -> str:
     return effects.only(EnclaveRegistered).enclave
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_while_the_node_is_away_decisions_wait_in_their_stream_and_none_is_lost(tmp_path: Path) -> None:
     async with RelayStage(tmp_path) as stage, FullNode(stage.ledger_url) as proxy:
         stage.relay_ledger_url = proxy.url
@@ -174,7 +174,7 @@ async def test_while_the_node_is_away_decisions_wait_in_their_stream_and_none_is
     assert not dead
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_of_two_nodes_one_may_die(tmp_path: Path) -> None:
     async with (
         RelayStage(tmp_path) as stage,

@@ -10,7 +10,7 @@ from support.faults import HOWS, plan
 from support.links import LOCAL, Links, Namespaces, NotPermitted, Proxies, closing
 from support.stored_once import holders
 
-pytestmark = [pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.timeout(300)]
 
 #: Connects, and sends back each line it gets.
 PARROT = """

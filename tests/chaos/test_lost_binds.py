@@ -83,10 +83,10 @@ async def test_a_pod_that_fits_nowhere_is_placed_when_room_comes(tmp_path: Path)
         await create_nodes(client, [node("small", cpu="1")])
         await create_namespace(client, OURS)
         await create_pods(client, [pod("large", OURS, cpu="4")])
-        waiting = await wait_for_pods(client, OURS, lambda seen: bool(seen and seen[0].unschedulable), timeout_s=30)
+        waiting = await wait_for_pods(client, OURS, lambda seen: bool(seen and seen[0].unschedulable), timeout_s=120)
         assert "insufficient cpu" in waiting[0].unschedulable
 
         await create_nodes(client, [node("big", cpu="8")])
-        placed = await wait_for_pods(client, OURS, lambda seen: bool(seen[0].spec.node_name), timeout_s=30)
+        placed = await wait_for_pods(client, OURS, lambda seen: bool(seen[0].spec.node_name), timeout_s=120)
 
     assert placed[0].spec.node_name == "big"

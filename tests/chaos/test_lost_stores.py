@@ -32,7 +32,7 @@ async def place(stack: Stack, name: str) -> None:
     """Ten more pods, bound."""
     async with kube_of(stack) as client:
         await create_pods(client, [pod(f"{name}-{n}", NAMESPACE) for n in range(10)])
-        await wait_for_pods(client, NAMESPACE, lambda seen: all(p.spec.node_name for p in seen), timeout_s=60)
+        await wait_for_pods(client, NAMESPACE, lambda seen: all(p.spec.node_name for p in seen), timeout_s=120)
 
 
 async def stored(stack: Stack) -> int:
@@ -42,7 +42,7 @@ async def stored(stack: Stack) -> int:
     assert anchored is not None
     head = messages.decode(anchored.data, PlacementAnchored).sequence
     async with EtcdClient([stack.etcd.endpoint]) as etcd:
-        store, deadline = EvidenceStore(etcd, stack.cluster), time.monotonic() + 60
+        store, deadline = EvidenceStore(etcd, stack.cluster), time.monotonic() + 100
         while await store.latest() < head:
             assert time.monotonic() < deadline, f"evidence up to {await store.latest()} of {head}"
             await asyncio.sleep(0.1)

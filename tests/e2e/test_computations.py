@@ -111,7 +111,7 @@ async def lopsided(client: KubeClient) -> list[str]:
     for owner in owners:
         await bind(client, f"{owner}-0", "node-0")
     await create_pods(client, [pod("hello", WORK), pod("huge", WORK, cpu="100")])
-    await wait_for_pods(client, WORK, lambda pods: sum(bool(p.spec.node_name) for p in pods) == 7, timeout_s=60)
+    await wait_for_pods(client, WORK, lambda pods: sum(bool(p.spec.node_name) for p in pods) == 7, timeout_s=120)
     return owners
 
 

@@ -65,7 +65,7 @@ async def place(kubeconfig: Path, namespace: str, *, with_nodes: bool) -> None:
         await create_namespace(client, namespace)
         await create_pods(client, [pod(f"pod-{n}", namespace) for n in range(20)])
         await wait_for_pods(
-            client, namespace, lambda seen: len(seen) == 20 and all(p.spec.node_name for p in seen), timeout_s=60
+            client, namespace, lambda seen: len(seen) == 20 and all(p.spec.node_name for p in seen), timeout_s=120
         )
 
 
@@ -116,7 +116,7 @@ def test_watch_prints_readable_facts_and_an_unknown_subject_is_a_clear_error(tmp
             assert watching.stdout is not None
             lines = [watching.stdout.readline() for _ in range(20)]
             watching.send_signal(signal.SIGINT)
-            watching.communicate(timeout=20)
+            watching.communicate(timeout=90)
         finally:
             watching.kill()
             watching.wait()

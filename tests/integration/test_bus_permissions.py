@@ -35,7 +35,7 @@ from daas.devstack.identities import keep_certificate
 from daas.devstack.nats import nats_server_binary
 from daas.devstack.process import Process
 
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(300)]
 
 CLUSTER = "dev"
 SEEDS = {service: nkey_seed(bytes([number]) * 32) for number, service in enumerate(Service, start=1)}
@@ -65,7 +65,7 @@ class Thief:
         """Everything sent so far has been judged by the server."""
         self.writer.write(b"PING\r\n")
         await self.writer.drain()
-        while (line := await asyncio.wait_for(self.reader.readline(), 30)).strip() != b"PONG":
+        while (line := await asyncio.wait_for(self.reader.readline(), 100)).strip() != b"PONG":
             if not line:
                 raise ConnectionError("the server has hung up")
             if line.startswith(b"-ERR"):
@@ -104,7 +104,7 @@ class Thief:
         payload = json.dumps(body or {}).encode()
         self.writer.write(f"SUB {inbox} ask{len(self.answers)}\r\nPUB {subject} {inbox} {len(payload)}\r\n".encode())
         self.writer.write(payload + b"\r\n")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             while inbox not in self.answers:
                 await self.settle()
         return self.answers[inbox]
@@ -134,7 +134,7 @@ class Server:
 
     async def start(self) -> None:
         await self.process.start()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             while not (found := list(self.directory.glob("*.ports"))) or not found[0].read_text().endswith("}"):
                 assert self.process.running, self.process.log_tail()
                 await asyncio.sleep(0.02)
@@ -256,7 +256,7 @@ async def test_nothing_is_said_before_tls_and_no_key_means_no_entry(server: Serv
     writer.write(b"CONNECT {}\r\nPING\r\n")
     said = b""
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             said = await reader.read(4096)
     except ConnectionError:
         pass

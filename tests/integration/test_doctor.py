@@ -17,7 +17,7 @@ from daas.common.errors import InvalidInput
 from daas.common.subjects import Service, Stream
 from daas.devstack.stack import Stack
 
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(300)]
 
 
 ROOT = Path(__file__).resolve().parents[2]

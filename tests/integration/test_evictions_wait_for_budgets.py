@@ -13,7 +13,7 @@ from daas.devstack.process import Process
 from daas.kube import KubeClient
 from daas.placement.model import Pod
 
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(300)]
 
 WORK = "work"
 

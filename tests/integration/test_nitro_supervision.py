@@ -31,7 +31,7 @@ from daas.common.subjects import Service
 from daas.enclave.settings import EnclaveSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 boot, forward = nitro_part("boot"), nitro_part("forward")
 
 
@@ -193,7 +193,7 @@ def follow_the_guide(folder: Path) -> None:
 
 
 @pytest.mark.connected
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_with_the_guides_certificate_the_enclave_shakes_hands_through_vsock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,7 +60,7 @@ async def work(stack: Stack) -> None:
         await create_nodes(client, [node(f"node-{n}") for n in range(2)])
         await create_namespace(client, "work")
         await create_pods(client, [*(pod(f"pod-{n}", "work") for n in range(10)), pod("huge", "work", cpu="100")])
-        await wait_for_pods(client, "work", lambda seen: sum(bool(p.spec.node_name) for p in seen) == 10, timeout_s=60)
+        await wait_for_pods(client, "work", lambda seen: sum(bool(p.spec.node_name) for p in seen) == 10, timeout_s=120)
         managed = {"metadata": {"name": "shop", "labels": {"k3s-daas.io/managed": "true"}}}
         await client.request("POST", "/api/v1/namespaces", body=managed)
         labels = {"k3s-daas.io/seal-policy": "default"}

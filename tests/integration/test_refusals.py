@@ -47,7 +47,7 @@ async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack
         await create_nodes(client, [node(f"node-{n}") for n in range(3)])
         await create_namespace(client, NAMESPACE)
         await create_pods(client, [pod(f"pod-{n}", NAMESPACE) for n in range(10)])
-        await wait_for_pods(client, NAMESPACE, lambda seen: all(p.spec.node_name for p in seen), timeout_s=60)
+        await wait_for_pods(client, NAMESPACE, lambda seen: all(p.spec.node_name for p in seen), timeout_s=120)
         await wait_for(lambda: facts_with_bound(started, 10))
         yield started
 
@@ -57,7 +57,7 @@ async def facts_with_bound(stack: Stack, count: int) -> Facts | None:
     return facts if len(facts.bound) >= count else None
 
 
-async def wait_for(look: Callable[[], Awaitable[T | None]], timeout_s: float = 30.0) -> T:
+async def wait_for(look: Callable[[], Awaitable[T | None]], timeout_s: float = 120.0) -> T:
     deadline = time.monotonic() + timeout_s
     while True:
         found = await look()
@@ -227,5 +227,5 @@ async def test_after_all_that_pods_are_still_placed(stack: Stack) -> None:
     async with kube_of(stack) as client:
         await create_pods(client, [pod(f"after-{n}", NAMESPACE) for n in range(10)])
         await wait_for_pods(
-            client, NAMESPACE, lambda seen: len(seen) == 20 and all(p.spec.node_name for p in seen), timeout_s=60
+            client, NAMESPACE, lambda seen: len(seen) == 20 and all(p.spec.node_name for p in seen), timeout_s=120
         )

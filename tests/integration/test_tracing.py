@@ -18,7 +18,7 @@ from daas.cli.context import Context
 from daas.cli.trace import steps_of
 from daas.evidence.checks import PodName
 
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(300)]
 
 NAMESPACE = "traced"
 
@@ -103,8 +103,8 @@ async def test_a_pods_way_from_the_log_to_the_evidence_is_one_trace(tmp_path: Pa
         await create_nodes(client, [node("node-1")])
         await create_namespace(client, NAMESPACE)
         await create_pods(client, [pod("seen", NAMESPACE)])
-        await wait_for_pods(client, NAMESPACE, lambda seen: all(p.spec.node_name for p in seen), timeout_s=30)
-        deadline = time.monotonic() + 30
+        await wait_for_pods(client, NAMESPACE, lambda seen: all(p.spec.node_name for p in seen), timeout_s=120)
+        deadline = time.monotonic() + 100
         while not {(s.service, s.name) for s in trace_of(collector.spans, "seen")} >= WANTED:
             assert time.monotonic() < deadline, sorted({(s.service, s.name) for s in collector.spans})
             await asyncio.sleep(0.1)

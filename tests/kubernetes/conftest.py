@@ -68,7 +68,7 @@ class Cluster:
         assert response.status == 200, await response.read()
         events: list[Any] = []
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(100):
                 async for line in response.content:
                     events.append(json.loads(line))
                     if until(events):
@@ -92,7 +92,7 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             yield Path(json.loads(process.stdout.readline())["kubeconfig"])
         finally:
             process.terminate()
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=60) == 0
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ async def namespace(cluster: Cluster) -> AsyncIterator[str]:
     made = await cluster.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
     assert made.status == 201, made.body
     if not cluster.simulated:  # pods need the account that a controller makes
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
             while (await cluster.request("GET", account)).status != 200:  # noqa: ASYNC110 - it happens on another machine
                 await asyncio.sleep(0.1)

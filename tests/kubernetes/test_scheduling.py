@@ -93,7 +93,7 @@ async def _scale(ours: Ours, namespace: str, *, nodes: int, pods: int) -> dict[s
         ours.client,
         namespace,
         lambda seen: len(seen) == pods and all(p.spec.node_name for p in seen),
-        timeout_s=60 + pods / 20,
+        timeout_s=120 + pods / 20,
     )
     took = loop.time() - started
     rss = psutil.Process(ours.stack.pids()["gateway"]).memory_info().rss / 2**20

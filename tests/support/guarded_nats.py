@@ -135,7 +135,7 @@ class Tap:
         """Says something and returns when it has been heard."""
         before = len(self.heard)
         await self._client.publish(f"{TAP}.said", data)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):
             while data not in self.heard[before:]:  # noqa: ASYNC110 - NATS calls back on a task of its own
                 await asyncio.sleep(0.02)
 

@@ -30,7 +30,7 @@ _FAST: Final = Rate(per_second=1_000_000.0, burst=1_000_000)
 _SETTINGS: Final = KeyServerSettings(network_rate=_FAST, user_rate=_FAST)
 
 
-async def eventually(check: Callable[[], Awaitable[bool]], *, timeout_s: float = 30.0) -> None:
+async def eventually(check: Callable[[], Awaitable[bool]], *, timeout_s: float = 120.0) -> None:
     """Waits until a condition holds; fails after a while."""
     async with asyncio.timeout(timeout_s):
         while not await check():  # noqa: ASYNC110 - conditions of other processes have no event

@@ -103,7 +103,7 @@ class Prometheus:
         found: list[dict[str, Any]] = (await self.get("query", query=expression))["result"]
         return found
 
-    async def until(self, what: str, condition: Callable[[], Awaitable[bool]], timeout_s: float = 60) -> None:
+    async def until(self, what: str, condition: Callable[[], Awaitable[bool]], timeout_s: float = 120.0) -> None:
         """Waits for something that Prometheus will say."""
         deadline = time.monotonic() + timeout_s
         while not await condition():

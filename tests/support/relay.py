@@ -40,7 +40,7 @@ M = TypeVar("M", bound=Message)
 POLICY = merkle.digest(b"policy")
 CLUSTER = "test"
 FAUCET_MIST = 100 * 10**9
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 
 
 class _Transport:

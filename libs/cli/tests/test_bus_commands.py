@@ -45,7 +45,7 @@ def of(found: dict[str, dict[str, Any]], grade: str) -> list[str]:
 
 
 @pytest.mark.connected
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(300)
 async def test_a_server_is_checked_from_empty_to_complete_and_whatever_was_changed_since(nats: NatsServer) -> None:
     code, found = await findings(nats)
     assert code == 1

@@ -191,7 +191,7 @@ async def test_reading_goes_on_without_gap_or_repetition_when_the_server_is_kill
     await stage.server.kill()
     await stage.server.restart()
     await fill(bus, 100, begin=101)
-    await asyncio.wait_for(following, 30)
+    await asyncio.wait_for(following, 100)
     assert seen == list(range(1, 201))
 
 
@@ -205,7 +205,7 @@ async def test_reading_goes_on_when_its_consumer_is_deleted(stage: Stage) -> Non
     for consumer in await consumers(bus, name):
         await bus.jetstream.delete_consumer(name, consumer)
     await fill(bus, 5, begin=6)
-    assert [m.sequence for m in await asyncio.wait_for(following, 30)] == list(range(1, 11))
+    assert [m.sequence for m in await asyncio.wait_for(following, 100)] == list(range(1, 11))
 
 
 async def consumers(bus: Bus, stream: str) -> list[str]:

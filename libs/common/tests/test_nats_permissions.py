@@ -140,7 +140,7 @@ async def test_a_service_does_all_it_should_and_is_refused_nothing(guarded: Nats
             decided = await enclave.publish(PLACEMENT_DECIDED, b"{}", message_id="decided-1")
             for number in (1, 2):
                 await relay.publish(PLACEMENT_ANCHORED, anchored_as(number, decided), message_id=f"anchored-{number}")
-            await asyncio.wait_for(seen.wait(), 30)
+            await asyncio.wait_for(seen.wait(), 100)
             assert await app.bus.last(PLACEMENT_BOUND)
             assert app.bus.denied == {}
         await enclave.put_object(SNAPSHOT_BUCKET, "1", b"state")
@@ -170,7 +170,7 @@ def anchored_as(number: int, decided: int) -> PlacementAnchored:
 async def serving(app: ServiceApp) -> AsyncIterator[None]:
     task = asyncio.create_task(app.serve())
     try:
-        await asyncio.wait_for(app.ready.wait(), 30)
+        await asyncio.wait_for(app.ready.wait(), 100)
         yield
     finally:
         app.stop()
@@ -179,7 +179,7 @@ async def serving(app: ServiceApp) -> AsyncIterator[None]:
 
 async def refusal(bus: Bus, subject: str) -> None:
     """Waits until the server's refusal of the subject has come."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while subject.lower() not in bus.denied:
             await bus.client.flush()
 

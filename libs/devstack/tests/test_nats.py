@@ -70,7 +70,7 @@ async def test_a_chatty_child_never_blocks(tmp_path: Path) -> None:
     code = READY + "print('x' * 3_000_000); [print('y' * 1000) for _ in range(3000)]"
     child = python(tmp_path, code)
     await child.start()
-    assert await asyncio.wait_for(child.wait(), 30) == 0
+    assert await asyncio.wait_for(child.wait(), 100) == 0
     assert child.log_path.stat().st_size > 3_000_000
 
 
@@ -90,7 +90,7 @@ async def test_children_die_with_their_parent(tmp_path: Path) -> None:
     pid = (await parent.start())["pid"]
     assert _alive(pid)
     await parent.kill()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(100):
         while _alive(pid):  # noqa: ASYNC110 - another process's end sets no event of ours
             await asyncio.sleep(0.02)
 

@@ -17,7 +17,7 @@ from daas.devstack.etcd import EtcdServer
 from daas.devstack.etcd_cluster import EtcdCluster
 from daas.etcd import Compare, EtcdClient, Get, Put, WatchEvent
 
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(300)]
 
 #: On a busy machine elections take their time, and are repeated.
 TIMEOUT_MS = 40_000

@@ -27,7 +27,7 @@ async def etcd(watched_server: EtcdServer) -> AsyncIterator[EtcdClient]:
 
 async def take(events: AsyncIterator[WatchEvent], count: int) -> list[tuple[Change, str, bytes]]:
     seen = []
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         for _ in range(count):
             event = await anext(events)
             seen.append((event.change, event.kv.key, event.kv.value))

@@ -60,7 +60,7 @@ class Server:
         request = urllib.request.Request(
             self.ready["faucet"], data=body, headers={"Content-Type": "application/json"}, method="POST"
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             assert answer.status < 300
 
 

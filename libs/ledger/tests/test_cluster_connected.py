@@ -48,13 +48,13 @@ PARAMETERS = Parameters(
 
 def advance(server: "Server", milliseconds: int) -> int:
     """Moves the ledger's clock; its new time."""
-    with urllib.request.urlopen(server.ready["clock"], timeout=10) as answer:
+    with urllib.request.urlopen(server.ready["clock"], timeout=60) as answer:
         now_ms = int(json.load(answer)["timestamp_ms"]) + milliseconds
     body = json.dumps({"timestamp_ms": now_ms}).encode()
     request = urllib.request.Request(
         server.ready["clock"], data=body, headers={"Content-Type": "application/json"}, method="PUT"
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert answer.status == 200
     return now_ms
 

@@ -26,7 +26,7 @@ from daas.ledger.package import committed_package
 if TYPE_CHECKING:
     from libs.ledger.tests.conftest import Server
 
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(300)]
 
 
 @dataclass

@@ -115,7 +115,7 @@ async def test_a_server_that_never_answers_is_not_waited_for(world: World) -> No
     inner = world.inner_id()
     patient = ClientSettings(timeout_ms=60_000, deadline_ms=60_000)
     try:
-        async with SealClient([silent, *world.known], settings=patient) as client, asyncio.timeout(30):
+        async with SealClient([silent, *world.known], settings=patient) as client, asyncio.timeout(50):
             sealed = client.encrypt(world.package, inner, b"hello", threshold=2)
             ptb = world.ledger.approve(world.access, inner)
             assert await client.decrypt(sealed, await world.session(), ptb) == b"hello"

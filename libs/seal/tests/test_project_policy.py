@@ -104,7 +104,7 @@ class Cluster:
         request = urllib.request.Request(
             self.ready["faucet"], data=body, headers={"Content-Type": "application/json"}, method="POST"
         )
-        await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=10).close())
+        await asyncio.to_thread(lambda: urllib.request.urlopen(request, timeout=60).close())
         known = format_address(self.package) if self.package else None
         ledger = await Ledger.connect(self.ready["url"], signer, package=known)
         self.ledgers.append(ledger)

@@ -337,7 +337,7 @@ async def test_more_requests_than_can_be_answered_at_a_time_are_turned_away(worl
         caller = Caller(world, url, http)
         body = await caller.body()
         first = asyncio.create_task(caller.code(body))
-        await asyncio.wait_for(entered.wait(), 10)
+        await asyncio.wait_for(entered.wait(), 100)
         assert await caller.code(body) == "Failure"
         released.set()
         assert await first == "OK"

@@ -9,7 +9,7 @@ from daas.common.messages import ChainStakeChanged
 from daas.common.subjects import Service, Stream
 from daas.relay.facts import Facts
 
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 FACT = ChainStakeChanged(
     registry="0x" + "11" * 32,

@@ -7,7 +7,7 @@ from daas.common import subjects
 from daas.common.messages import ChainBalanceLow
 from daas.ledger import Ledger, Signer
 
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 Tip = tuple[int, str]
 SUI = 10**9

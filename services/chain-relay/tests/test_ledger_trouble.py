@@ -8,7 +8,7 @@ from support.relay import Enclave, RelayStage
 
 from daas.ledger import Anchored, Ledger
 
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 Tip = tuple[int, str]
 

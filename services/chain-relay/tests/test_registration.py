@@ -25,7 +25,7 @@ from daas.ledger import Limits, SignedBatch
 from daas.ledger.cluster import Rules
 from daas.placement.log import StakeChanged, decode_entry, decode_event
 
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 Tip = tuple[int, str]
 

@@ -11,7 +11,7 @@ from daas.common.messages import PlacementAnchored, PlacementRefused
 from daas.common.subjects import Stream
 from daas.ledger import SignedBatch
 
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 Tip = tuple[int, str]
 

@@ -23,7 +23,7 @@ from daas.kube import KubeClient, LeaderElector, LeaseTimes, NotLeading
 pytestmark = pytest.mark.connected
 
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/k3s-daas-gateway"
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 class Clock:

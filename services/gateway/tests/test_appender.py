@@ -72,7 +72,7 @@ async def running(appender: LogAppender) -> AsyncIterator[asyncio.Task[None]]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(100):
         while not condition():  # noqa: ASYNC110 - conditions over many objects, not one event
             await asyncio.sleep(0.001)
 

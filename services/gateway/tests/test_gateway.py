@@ -21,7 +21,7 @@ from daas.devstack.nats import NatsServer
 from daas.devstack.process import Process
 from daas.placement.log import decode_entry, decode_event
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 class House:

@@ -23,7 +23,7 @@ from daas.devstack.process import Process
 
 pytestmark = [pytest.mark.connected, pytest.mark.timeout(240)]
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 class Monitor:

@@ -22,7 +22,7 @@ from daas.gateway.webhooks.enclaves import EnclaveKeys
 from daas.gateway.webhooks.policy import BusPolicyEngine
 from daas.gateway.webhooks.stake import StakeBook
 
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(300)]
 
 SUI = 10**9
 NOW_MS = 1_760_000_000_000
@@ -55,7 +55,7 @@ class Desk:
         self.enclave = AccessSigner(b"\x01" * 32)
         self.says: Callable[[Question], Verdict] = self.enclave.answer
         self.keys = EnclaveKeys(self.metrics, clock_ms=lambda: self.now_ms, clock_s=time.monotonic)
-        self.engine = BusPolicyEngine(lambda: gateway, self.keys, self.metrics, timeout_s=10)
+        self.engine = BusPolicyEngine(lambda: gateway, self.keys, self.metrics, timeout_s=100)
 
     async def answer(self, event: Event[Question]) -> Verdict:
         return self.says(event.body)
@@ -72,7 +72,7 @@ class Desk:
 
     async def until_known(self, signer: AccessSigner, *, known: bool = True) -> None:
         """Waits until the keys' follower has read what was published about a key."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 100
         found: bool | None
         while True:
             try:
@@ -136,7 +136,7 @@ async def test_an_answerer_without_an_enclaves_key_is_no_engine_and_nobody_gets_
         unbonding_mist=0,
     )
     await desk.relay.publish(CHAIN_STAKE_CHANGED, fact, message_id="s")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 100
     while not (book.complete and book.held(ALICE).version):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)

@@ -133,7 +133,7 @@ class Loop:
 
     async def until(self, path: str, holds: Callable[[Any], object], what: str) -> Any:
         try:
-            async with asyncio.timeout(40):
+            async with asyncio.timeout(100):
                 while True:
                     found = await self.get(path)
                     if holds(found):

@@ -229,7 +229,7 @@ async def test_kubectl_with_a_sui_key_from_login_to_slash_to_outage(live: Live) 
         found = [await live.relay.fetch(Stream.METADATA, n) for n in range(max(first, 1), last + 1)]
         return [one.data for one in found]
 
-    end = time.monotonic() + 30
+    end = time.monotonic() + 100
     while b'"pods"' not in b"".join(await audited()):
         assert time.monotonic() < end, "no audit"
         await asyncio.sleep(0.1)

@@ -16,7 +16,7 @@ from daas.gateway.webhooks.enclaves import EnclaveKeys
 from daas.gateway.witness import LedgerWitness
 from daas.ledger import Ledger, MoveAbortError, SignedBatch
 
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -17,7 +17,7 @@ from daas.policy import Evaluator, load_folder
 from daas.policy.record import verify
 
 __all__ = ["world"]
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(300)]
 
 SUI = 10**9
 ALICE = "sui:0x" + "ab" * 32
@@ -36,7 +36,7 @@ def question(number: int, resource: str, stake_sui: int, user: str = ALICE, verb
 
 
 async def ask(world: World, *questions: Question) -> list[Verdict]:
-    return [await world.gateway.request(subjects.POLICY_EVALUATE, one, Verdict, timeout_s=10) for one in questions]
+    return [await world.gateway.request(subjects.POLICY_EVALUATE, one, Verdict, timeout_s=100) for one in questions]
 
 
 async def recorded(world: World, count: int) -> list[PolicyDecided]:

@@ -23,7 +23,7 @@ from daas.placement.log import NodeUpserted, PodUpserted, ResyncStarted
 from daas.placement.model import Pod
 
 __all__ = ["world"]
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(300)]
 
 GENESIS = Genesis(chain=CHAIN, registry=bytes.fromhex(REGISTRY[2:]), policy=Policy())
 TRUST = Trust(

@@ -31,7 +31,7 @@ from daas.placement import Policy
 from daas.placement.log import NodeUpserted, PodUpserted
 
 __all__ = ["world"]
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(300)]
 
 
 async def test_it_attests_its_key_to_the_nonce_the_registry_and_the_policy(world: World) -> None:
@@ -77,7 +77,7 @@ async def test_a_restarted_enclave_continues_from_a_snapshot_under_a_new_key_on_
         assert decided.header.previous == previous
         previous = decided.payload_digest
         await world.anchor(decided, at)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 100
     while await world.gateway.list_objects(subjects.SNAPSHOT_BUCKET) != [f"{2:020d}", f"{4:020d}"]:
         assert time.monotonic() < deadline, "no snapshots"
         await asyncio.sleep(0.05)
@@ -220,7 +220,7 @@ async def test_a_key_is_replaced_before_its_registration_ends_and_the_chain_goes
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 100
     while not await condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)

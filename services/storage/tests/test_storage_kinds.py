@@ -167,7 +167,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
         yield made
 
 
-async def until(condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = 60) -> None:
+async def until(condition: Callable[[], Awaitable[object]], what: str, timeout_s: float = 120.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not await condition():
         assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"

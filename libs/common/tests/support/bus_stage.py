@@ -24,7 +24,7 @@ class Stage:
         self._stack = stack
 
     def settings(self, **changes: Any) -> ServiceSettings:
-        return ServiceSettings(**{"nats_url": self.server.url, "nats_start_timeout_s": 10, **changes})
+        return ServiceSettings(**{"nats_url": self.server.url, "nats_start_timeout_s": 60, **changes})
 
     async def bus(self, service: Service, **changes: Any) -> Bus:
         return await self._stack.enter_async_context(Bus(service, self.settings(**changes)))

@@ -36,7 +36,7 @@ class ServerProcess:
         data = json.dumps(body).encode() if body is not None else None
         request = Request(self.url + path, data=data, headers=headers, method=method)
         try:
-            with urlopen(request, context=self.tls, timeout=20) as response:
+            with urlopen(request, context=self.tls, timeout=60) as response:
                 return response.status, json.loads(response.read())
         except HTTPError as refused:
             with refused:
@@ -45,18 +45,18 @@ class ServerProcess:
     def watch(self, path: str) -> list[Any]:
         """All events of a watch that ends by itself."""
         request = Request(self.url + path, headers={"Authorization": f"Bearer {self.token}"})
-        with urlopen(request, context=self.tls, timeout=20) as response:
+        with urlopen(request, context=self.tls, timeout=60) as response:
             return [json.loads(line) for line in response]
 
     def kill(self) -> None:
         """kill -9."""
         self.process.kill()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=60)
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""
         self.process.terminate()
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=60)
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +64,7 @@ class ServerProcess:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.process.kill()
-            self.process.wait(timeout=20)
+            self.process.wait(timeout=60)
         if self.process.stdout is not None:
             self.process.stdout.close()
 

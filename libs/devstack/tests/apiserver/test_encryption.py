@@ -220,7 +220,7 @@ async def test_a_store_waits_for_its_keys_and_then_has_everything(plugin: Plugin
         store = storage(path, encryption)
         encryption.on_usable = store.unlock
         encryption.start()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             while next(iter(encryption.providers.values())).key_id is None:  # noqa: ASYNC110 - it has no event for it
                 await asyncio.sleep(0.01)
         store.create(SECRETS, secret(name))
@@ -243,7 +243,7 @@ async def test_a_store_waits_for_its_keys_and_then_has_everything(plugin: Plugin
         store.since(SECRETS, 0)
     encryption.on_usable = store.unlock
     encryption.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         while store.locked:  # noqa: ASYNC110 - the store has no event for it
             await asyncio.sleep(0.01)
     assert [one.name for one in store.records(SECRETS, None)] == ["a", "b"]

@@ -110,7 +110,7 @@ def test_a_watch_ends_when_the_server_stops(start_server: Callable[..., Any]) ->
     server = start_server()
     headers = {"Authorization": f"Bearer {server.token}"}
     request = Request(f"{server.url}{MAPS}?watch=true&timeoutSeconds=600", headers=headers)
-    with urlopen(request, context=server.tls, timeout=20) as response:
+    with urlopen(request, context=server.tls, timeout=60) as response:
         assert server.stop() == 0
         assert response.read() == b""
 

@@ -28,7 +28,7 @@ class Api:
         await self.client.request("POST", path, body=body)
 
     async def until(self, path: str, holds: Callable[[Any], bool]) -> Any:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             while True:
                 found = await self.get(path)
                 if holds(found):
@@ -94,7 +94,7 @@ async def test_a_volume_that_is_set_aside_for_a_claim_is_bound_to_it(api: Api) -
 async def test_a_claim_is_made_for_each_ephemeral_volume_and_belongs_to_its_pod(api: Api) -> None:
     template = {"volumeClaimTemplate": {"spec": claim("x")["spec"]}}
     await api.pod_on("p", "n1", volumes=[{"name": "scratch", "ephemeral": template}])
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(100):
         while True:
             try:
                 made = await api.get(f"{CLAIMS}/p-scratch")

@@ -234,7 +234,7 @@ class LedgerProcess:
         request = urllib.request.Request(
             url, json.dumps(body).encode(), {"Content-Type": "application/json"}, method=method
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             decoded: dict[str, Any] = json.loads(answer.read())
             return decoded
 

@@ -56,7 +56,7 @@ async def test_pysui_splits_sends_reads_and_watches(
         answer = await client.execute_grpc_request(request=requests.SubscribeCheckpoints(field_mask=["*"]))
         checkpoints = aiter(answer.result_data)
         first = asyncio.create_task(anext(checkpoints))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             while not first.done():  # pysui subscribes when the iteration starts, and does not say when that was
                 await asyncio.to_thread(ledger_process.fund, "0x" + "09" * 32)
         transaction = await client.transaction()
@@ -69,7 +69,7 @@ async def test_pysui_splits_sends_reads_and_watches(
         assert executed.effects.status.success, executed.effects.status.error
         again = await client.execute(command=sui_commands.ExecuteTransaction(**built))
         assert again.result_data == executed
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(100):
             seen = first.result()
             while seen.cursor < executed.checkpoint:
                 following = await anext(checkpoints)

@@ -177,7 +177,7 @@ async def test_a_frame_that_is_too_long_is_answered_and_the_connection_closed(tm
     async with NsmServer(tmp_path / "s", lambda: nsm):
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
         writer.write(length.to_bytes(4, "little"))
-        frame = await asyncio.wait_for(reader.read(), 10)
+        frame = await asyncio.wait_for(reader.read(), 100)
         assert frame[4:] == b"\xa1\x65Error\x6dInputTooLarge"
         writer.close()
         await writer.wait_closed()
@@ -203,7 +203,7 @@ async def test_connections_are_bounded_and_the_refused_ones_counted(tmp_path: Pa
     async with NsmServer(tmp_path / "s", lambda: nsm) as server:
         streams = [await asyncio.open_unix_connection(str(tmp_path / "s")) for _ in range(CONNECTIONS_MAX)]
         reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
-        assert await asyncio.wait_for(reader.read(), 10) == b""
+        assert await asyncio.wait_for(reader.read(), 100) == b""
         assert server.connections_refused == 1
         for _, open_writer in [*streams, (reader, writer)]:
             open_writer.close()
