@@ -27,8 +27,9 @@ ACCOUNT = "0x" + "ab" * 32
 SUI = 10**9
 
 
-def review(user: str, name: str) -> dict[str, Any]:
-    attributes = {"verb": "get", "version": "v1", "resource": "secrets", "namespace": "n", "name": name}
+def review(user: str, namespace: str) -> dict[str, Any]:
+    """About one Secret; answers are remembered by the namespace, not by the name."""
+    attributes = {"verb": "get", "version": "v1", "resource": "secrets", "namespace": namespace, "name": "s"}
     spec = {"user": user, "groups": ["daas:accounts"], "resourceAttributes": attributes}
     return {"kind": "SubjectAccessReview", "apiVersion": "authorization.k8s.io/v1", "spec": spec}
 

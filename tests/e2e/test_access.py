@@ -32,6 +32,13 @@ pytestmark = [
 ]
 
 SUI = 10**9
+#: What leads to pods or rights by way of somebody else.
+UNSTAKED = (
+    ("create", "deployment", "d", "--image=nginx", "--replicas=2"),
+    ("create", "job", "j", "--image=nginx"),
+    ("create", "namespace", "mine"),
+    ("create", "clusterrolebinding", "b", "--clusterrole=all", "--group=daas:accounts"),
+)
 #: The API server remembers a refusal for 10 s; a loaded machine may need some more.
 PATIENCE_S = 60.0
 
@@ -129,6 +136,12 @@ async def test_stake_opens_secrets_its_loss_closes_them_and_an_absent_enclave_st
         succeeded, text = await poor.kubectl("get", "pods")
         assert not succeeded
         assert "no policy permits it" in text
+        for command in UNSTAKED:
+            succeeded, text = await poor.kubectl(*command)
+            assert not succeeded
+            assert "with 0 SUI at stake: no policy permits it" in text
+        succeeded, text = await poor.kubectl("auth", "whoami")
+        assert succeeded, text
 
         # Stake that is on its way out counts no more, within what the API server remembers.
         await rich.stake(0, unbond_sui=1000)
@@ -145,6 +158,9 @@ async def test_stake_opens_secrets_its_loss_closes_them_and_an_absent_enclave_st
         text = await rich.until(lambda _, text: "stake can't be checked" in text, "get", "pods", "-n", "kube-system")
         assert "denied" in text or "Forbidden" in text or "forbidden" in text
         await admin.request("GET", "/api/v1/namespaces/default/secrets/s")
+        succeeded, text = await rich.kubectl(*UNSTAKED[0])
+        assert not succeeded
+        assert "stake can't be checked" in text
 
         # It comes back with a new key and answers again.
         await stack.start_service("enclave")

@@ -15,6 +15,8 @@ import yaml
 
 from daas.kube.install import Authority
 
+#: Token of the administrator, who in the recordings is called `admin`.
+RECORDED_ADMIN = "recorded-admin"
 VECTORS = Path(__file__).parents[1] / "vectors" / "webhooks"
 
 
@@ -118,7 +120,9 @@ class WebhookServer:
         authz = authorization or (VECTORS / "authorization.yaml").read_text()
         place = str(self.kubeconfig("/authz"))
         (self.directory / "authz.yaml").write_text(authz.replace("/etc/rancher/k3s/daas/authz.kubeconfig", place))
+        (self.directory / "tokens.csv").write_text(f'{RECORDED_ADMIN},admin,,"system:masters"\n')
         return [
+            f"--token-auth-file={self.directory / 'tokens.csv'}",
             f"--authentication-token-webhook-config-file={self.kubeconfig('/authn')}",
             "--authentication-token-webhook-version=v1",
             "--authentication-token-webhook-cache-ttl=30s",

@@ -104,17 +104,46 @@ def _edit(name: str, change: Callable[[str], str]) -> Callable[[Path], None]:
     return edit
 
 
+def narrowed(text: str) -> str:
+    """Asked about nothing any more: one condition that never holds."""
+    found = yaml.safe_load(text)
+    found["authorizers"][0]["webhook"]["matchConditions"].append({"expression": "request.user in ['nobody']"})
+    return yaml.safe_dump(found, sort_keys=False)
+
+
 @pytest.mark.parametrize(
     ("damage", "word"),
     [
         (lambda d: (d / "authz.yaml").unlink(), "is missing"),
         (lambda d: (d / "pki/gateway.key").chmod(0o644), "not 0600"),
-        (_edit("config.yaml", lambda t: t.replace("webhook-version=v1", "webhook-version=v1beta1")), "not v1"),
-        (_edit("config.yaml", lambda t: t.replace("authorization-config=", "x=")), "does not name authz.yaml"),
+        (
+            _edit("config.yaml", lambda t: t.replace("webhook-version=v1", "webhook-version=v1beta1")),
+            "is 'v1beta1', not v1",
+        ),
+        (
+            _edit("config.yaml", lambda t: t.replace("authorization-config=", "x=")),
+            "--authorization-config=/etc/rancher/k3s/daas/authz.yaml is missing",
+        ),
         (_edit("authz.yaml", lambda t: t.replace("failurePolicy: Deny", "failurePolicy: NoOpinion")), "not Deny"),
         (_edit("authz.yaml", lambda t: t.replace("system:nodes", "others")), "exempts system:nodes"),
         (_edit("authz.yaml", lambda t: t.replace("type: Webhook", "type: RBAC", 1)), "not first"),
         (_edit("authz.yaml", lambda _: "a: [b"), "not YAML"),
+        (
+            _edit("authz.yaml", lambda t: f"{t}# ours\n".replace("timeout: 3s", "timeout: 30s")),
+            "webhook.timeout is '30s'",
+        ),
+        (_edit("authz.yaml", narrowed), "matchConditions has 7 entries instead of 6"),
+        (_edit("config.yaml", lambda t: t.replace("- admission-control", "- x")), "admission-control-config-file"),
+        (_edit("admission.kubeconfig", lambda t: t.replace(":8443", ":8444")), "is not what would be written now"),
+        (_edit("installation.yaml", lambda t: t.replace("gateway_url", "url")), "write the files again"),
+        (
+            _edit("manifests/daas-rbac.yaml", lambda t: t.replace("- pods/eviction", "- pods/exec")),
+            "'pods/exec' instead",
+        ),
+        (
+            _edit("manifests/daas-admission.yaml", lambda t: t.replace("failurePolicy: Fail", "failurePolicy: Ignore")),
+            "webhooks[0].failurePolicy is 'Ignore' instead of 'Fail'",
+        ),
         (_edit("audit-policy.yaml", lambda t: t.replace("level: Metadata", "level: RequestResponse", 1)), "secrets"),
         (lambda d: Authority.create().write(d / "pki"), "issued by no authority"),
     ],
@@ -127,7 +156,8 @@ def test_what_is_wrong_is_said(installed: Path, damage: Callable[[Path], object]
 def test_certificates_that_end_are_said_before_and_after(installed: Path) -> None:
     now = datetime.now(UTC)
     soon = check_files(installed, now + timedelta(days=LEAF_DAYS - 30))
-    assert {(one.level, "renew" in one.text) for one in soon} == {("warning", True)}
+    again = f"daas k3s install {installed} --gateway https://gateway.example:8443 --renew certificates"
+    assert {(one.level, again in one.text) for one in soon} == {("warning", True)}
     late = check_files(installed, now + timedelta(days=LEAF_DAYS + 1))
     assert {one.level for one in late} == {"error"}
 

@@ -11,6 +11,7 @@ from support.webhook_server import recorded
 
 from daas.common.errors import InvalidInput, Unavailable
 from daas.common.messages import AuditRecorded, ChainStakeChanged
+from daas.gateway.settings import GatewaySettings
 from daas.gateway.webhooks.admission import AdmissionReviewer
 from daas.gateway.webhooks.audit import FACT_BYTES_MAX, AuditSink, batches
 from daas.gateway.webhooks.authentication import TokenReviewer
@@ -19,6 +20,8 @@ from daas.gateway.webhooks.breaker import CircuitBreaker
 from daas.gateway.webhooks.policy import Question, Verdict
 from daas.gateway.webhooks.stake import StakeBook
 from daas.identity import Tiers, issue
+from daas.policy import load_folder
+from daas.policy.tiers import DEFAULT_TIERS
 from daas.seal.signatures import Ed25519Signer
 
 NOW_MS = 1_760_000_000_000
@@ -169,6 +172,27 @@ async def test_a_slash_takes_effect_with_the_next_question_though_answers_are_re
     assert (await it.review(access_review()))["status"]["denied"] is True
 
 
+async def test_one_question_serves_all_objects_of_a_class_and_names_none_of_them() -> None:
+    engine, book, clock = Engine(), Book(), Clock()
+    it = access(engine, book, clock)
+    for n in range(50):
+        await it.review(access_review(name=f"s{n}"))
+    (question,) = engine.asked
+    assert (question.request.name, question.request.resource) == ("", "secrets")
+
+
+async def test_paths_outside_the_resource_api_are_asked_about_too() -> None:
+    engine, book, clock = Engine(), Book(), Clock()
+    it = access(engine, book, clock)
+    body = access_review()
+    del body["spec"]["resourceAttributes"]
+    with pytest.raises(InvalidInput):
+        await it.review(body)
+    body["spec"]["nonResourceAttributes"] = {"path": "/metrics", "verb": "get"}
+    await it.review(body)
+    assert (engine.asked[0].request.path, engine.asked[0].request.resource) == ("/metrics", "")
+
+
 async def test_stake_in_the_request_counts_for_nothing() -> None:
     engine, book, clock = Engine(), Book(), Clock()
     body = access_review()
@@ -183,6 +207,7 @@ async def test_stake_in_the_request_counts_for_nothing() -> None:
         ("system:kube-controller-manager", ()),
         ("system:node:a", ("system:nodes",)),
         ("system:serviceaccount:kube-system:coredns", ()),
+        ("k3s-cloud-controller-manager", ()),
     ],
 )
 async def test_system_identities_are_not_held_up_even_when_the_engine_is_away(user: str, groups: Any) -> None:
@@ -300,13 +325,17 @@ async def test_of_secrets_only_metadata_leaves_whatever_the_api_server_tells() -
     leaky["objectRef"] |= {"resource": "secrets"}
     leaky["requestObject"] = {"kind": "Secret", "data": {"a": "c2VjcmV0"}}
     listed = {**leaky, "objectRef": {"resource": "anything"}, "responseObject": {"kind": "SecretList", "x": "c2VjcmV0"}}
-    body["items"] += [leaky, listed]
+    password = {"kind": "Pod", "spec": {"containers": [{"env": [{"name": "DB_PASSWORD", "value": "hunter2hunter2"}]}]}}
+    telling = {**leaky, "objectRef": {"resource": "pods"}, "requestObject": password}
+    body["items"] += [leaky, listed, telling]
     await sink.take(body)
     await sink.take(body)
     assert len(facts) == 1, "the same list has the same message id"
     (fact,) = facts.values()
-    assert fact.stripped == 2
+    assert fact.stripped == 3
     assert "c2VjcmV0" not in json.dumps(fact.events)
+    assert "hunter2" not in json.dumps(fact.events)
+    assert fact.events[-1]["objectRef"] == {"resource": "pods"}, "that it happened is told"
     assert {"requestObject", "responseObject"} <= set(fact.events[0])
 
 
@@ -326,3 +355,16 @@ async def test_what_the_bus_does_not_take_is_said_and_counted() -> None:
         await AuditSink(away, registry).take(recorded("audit")[0]["request"])
     count = registry.get_sample_value("daas_gateway_audit_events_total", {"outcome": "failed"})
     assert count == len(recorded("audit")[0]["request"]["items"])
+
+
+# One set of tiers --------------------------------------------------------------------------------------------------
+
+
+def test_groups_for_rbac_are_named_like_the_tiers_that_policies_judge_by() -> None:
+    groups = Tiers.parse(GatewaySettings.model_fields["gateway_tiers"].default)
+    assert len(DEFAULT_TIERS) == 4
+    for tier in DEFAULT_TIERS[1:]:  # everybody is in the first, and in daas:accounts
+        found = groups.of(tier.stake_sui * SUI)
+        assert found is not None
+        assert (found.name, found.stake_mist_min) == (tier.name, tier.stake_sui * SUI)
+    assert load_folder().tiers == DEFAULT_TIERS

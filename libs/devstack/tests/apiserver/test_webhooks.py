@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.webhook_server import VECTORS, WebhookServer, recorded, shape
+from support.webhook_server import RECORDED_ADMIN, VECTORS, WebhookServer, recorded, shape
 
 pytestmark = pytest.mark.connected
 
@@ -87,7 +87,7 @@ class Cluster:
             self.ask("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
 
     def ask(self, method: str, path: str, body: Any = None, token: str | None = None) -> tuple[int, Any]:
-        answer: tuple[int, Any] = self.server.request(method, path, body, token)
+        answer: tuple[int, Any] = self.server.request(method, path, body, RECORDED_ADMIN if token is None else token)
         return answer
 
     def install(self, **change: Any) -> None:
@@ -447,3 +447,29 @@ def test_a_configuration_it_cannot_use_stops_the_server_at_its_start(webhooks: W
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "authorization-config" in done.stderr
+
+
+def test_admission_webhooks_are_shown_the_certificate_that_is_meant_for_their_host(
+    webhooks: WebhookServer, start_server: Callable[..., Any]
+) -> None:
+    pair = {
+        f"client-{one}-data": base64.b64encode((webhooks.directory / f"apiserver.{end}").read_bytes()).decode()
+        for one, end in (("certificate", "crt"), ("key", "key"))
+    }
+    for host, shown in ((f"127.0.0.1:{webhooks.port}", True), ("127.0.0.1:443", False)):
+        users = {"apiVersion": "v1", "kind": "Config", "users": [{"name": host, "user": pair}]}
+        (webhooks.directory / "admission.kubeconfig").write_text(json.dumps(users))
+        version = "apiserver.config.k8s.io/v1"
+        configuration = {"apiVersion": version, "kind": "WebhookAdmissionConfiguration"}
+        configuration["kubeConfigFile"] = "admission.kubeconfig"
+        plugins = [{"name": f"{n}AdmissionWebhook", "configuration": configuration} for n in ("Mutating", "Validating")]
+        file = webhooks.directory / "admission.json"
+        file.write_text(json.dumps({"apiVersion": version, "kind": "AdmissionConfiguration", "plugins": plugins}))
+        webhooks.exchanges.clear()
+        server = start_server(*webhooks.flags(), f"--admission-control-config-file={file}")
+        cluster = Cluster(server, webhooks)
+        if shown:
+            cluster.install()
+        assert cluster.ask("POST", PODS, pod(f"a-{webhooks.port}-{shown}".lower()))[0] == 201
+        assert {one.client_certificate for one in webhooks.asked("/mutate")} == {shown}
+        server.stop()

@@ -11,12 +11,14 @@ MAX_GROUPS = 256
 #: Decisions of one fact: 256 stay below 256 KiB.
 MAX_RECORDS = 256
 Part = Annotated[str, msgspec.Meta(max_length=253)]
+UrlPath = Annotated[str, msgspec.Meta(max_length=1024)]
 
 
 class ResourceRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be done to what; empty text where the request names none."""
+    """What is to be done to what; empty text where the request names none. `path` for URLs outside the resource API."""
 
     verb: Part
+    path: UrlPath = ""
     group: Part = ""
     version: Part = ""
     resource: Part = ""
@@ -50,6 +52,7 @@ class AccessRecord(msgspec.Struct, frozen=True, kw_only=True):
         account: the Sui address that asked. stake_sui: whole SUI that the question said it has bonded.
         stake_version: CHAIN stream sequence of the fact that said so.
         timestamp_ms: of the question; inside the signed IntentMessage.
+        path: of a URL outside the resource API; then group, resource, subresource and namespace are empty.
         log_sequence: last log entry that the enclave had folded.
         outcome: `permitted`, `not-permitted`, `forbidden` or `failed`.
         policies: ids of the deciding policies, sorted.
@@ -60,8 +63,9 @@ class AccessRecord(msgspec.Struct, frozen=True, kw_only=True):
     stake_sui: U64
     stake_version: U64
     verb: Name
+    path: UrlPath = ""
     group: Part
-    resource: Name
+    resource: Part
     subresource: Part
     namespace: Part
     timestamp_ms: U64

@@ -15,7 +15,7 @@ from daas.kube import KubeClient, KubeConflict
 from daas.kube.client import MERGE_PATCH
 from daas.kube.install import Installation, install
 
-_FLAGS: Final = ("authentication-token-webhook-", "authorization-config")
+_FLAGS: Final = ("authentication-token-webhook-", "authorization-config", "admission-control-config-file")
 
 
 class AccessFiles:

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from daas.common.errors import ConfigurationError, Unavailable
+from daas.devstack.apiserver.access import ADMINISTRATOR
 from daas.devstack.apiserver.certificates import Identity, load_identity, write_kubeconfig, write_private
 from daas.devstack.etcd import EtcdServer
 from daas.devstack.process import Process
@@ -105,7 +106,7 @@ class KubeApiServer:
         identity = load_identity(self._state)
         account_key = _account_key(self._state)
         tokens = self._state / "tokens.csv"
-        write_private(tokens, f'{identity.token},admin,admin,"system:masters"\n'.encode())
+        write_private(tokens, f'{identity.token},{ADMINISTRATOR},admin,"system:masters"\n'.encode())
         await self._etcd.start()
         with _hold_port() as held:
             port: int = held.getsockname()[1]

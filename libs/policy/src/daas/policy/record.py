@@ -5,13 +5,13 @@ from typing import NamedTuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from daas.common.access import AccessRecord, PolicyDecided, Question
+from daas.common.access import AccessRecord, PolicyDecided, Question, ResourceRequest
 from daas.common.errors import Refused
 from daas.policy.decision import AccessDecision
 from daas.policy.errors import RequestError
 from daas.policy.evaluator import Answer, Evaluator, Outcome
 from daas.policy.policies import PolicySet
-from daas.policy.request import AccessRequest, Address, ResourceClass
+from daas.policy.request import AccessRequest, Address, ResourceClass, UrlPath
 from daas.policy.tiers import sui_from_mist
 
 USER_PREFIX = "sui:"
@@ -35,29 +35,40 @@ def request_of(question: Question) -> AccessRequest:
             address=question.user.removeprefix(USER_PREFIX), stake_sui=sui_from_mist(question.stake_mist)
         ),
         verb=asked.verb,
-        target=ResourceClass(
-            group=asked.group, resource=asked.resource, subresource=asked.subresource, namespace=asked.namespace
-        ),
+        target=_target(asked),
         timestamp_ms=question.time_ms,
     )
     request.check()
     return request
 
 
+def _target(asked: ResourceRequest | AccessRecord) -> ResourceClass | UrlPath:
+    """What it is about. Raises RequestError where it names both a path and a resource."""
+    named = (asked.group, asked.resource, asked.subresource, asked.namespace)
+    if not asked.path:
+        group, resource, subresource, namespace = named
+        return ResourceClass(group=group, resource=resource, subresource=subresource, namespace=namespace)
+    if any(named):
+        raise RequestError("a path is no resource", reason="request-name", field="path")
+    return UrlPath(path=asked.path)
+
+
 def record_of(question: Question, request: AccessRequest, decision: AccessDecision, signature: bytes) -> AccessRecord:
-    """The record of a signed decision about an account and a class of resources."""
+    """The record of a signed decision about an account and a class of resources or a path."""
     principal, target = request.principal, request.target
     assert isinstance(principal, Address), "questions come from accounts"
-    assert isinstance(target, ResourceClass), "questions are about resources"
+    path = target.path if isinstance(target, UrlPath) else ""
+    resource = target if isinstance(target, ResourceClass) else ResourceClass(resource="")
     return AccessRecord(
         account=principal.address,
         stake_sui=principal.stake_sui,
         stake_version=question.stake_version,
         verb=request.verb,
-        group=target.group,
-        resource=target.resource,
-        subresource=target.subresource,
-        namespace=target.namespace,
+        path=path,
+        group=resource.group,
+        resource=resource.resource,
+        subresource=resource.subresource,
+        namespace=resource.namespace,
         timestamp_ms=request.timestamp_ms,
         log_sequence=decision.log_sequence,
         allowed=decision.answer.allowed,
@@ -85,12 +96,7 @@ def decided(fact: PolicyDecided, record: AccessRecord) -> Decided:
     request = AccessRequest(
         principal=Address(address=record.account, stake_sui=record.stake_sui),
         verb=record.verb,
-        target=ResourceClass(
-            group=record.group,
-            resource=record.resource,
-            subresource=record.subresource,
-            namespace=record.namespace,
-        ),
+        target=_target(record),
         timestamp_ms=record.timestamp_ms,
     )
     request.check()

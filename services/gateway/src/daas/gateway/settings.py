@@ -105,7 +105,9 @@ class GatewaySettings(ServiceSettings):
         description="audience of login tokens where the API server names none",
     )
     gateway_tiers: str = Field(
-        "bronze=10,silver=100,gold=1000", description="groups by bonded stake: NAME=SUI, comma-separated"
+        "member=1,operator=1000,guardian=100000",
+        description="groups daas:tier:NAME by bonded stake, for RBAC: NAME=SUI, comma-separated; the default names are "
+        "those of the built-in policy set, and what the enclave judges is its own set's",
     )
 
     @model_validator(mode="after")

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+#: As K3s calls whoever its kubeconfig is for.
+ADMINISTRATOR = "system:admin"
 MASTERS = "system:masters"
 AUTHENTICATED = "system:authenticated"
 

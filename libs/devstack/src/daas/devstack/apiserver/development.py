@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from daas.devstack.apiserver.access import AUTHENTICATED, MASTERS, StaticTokens, User
+from daas.devstack.apiserver.access import ADMINISTRATOR, AUTHENTICATED, MASTERS, StaticTokens, User
 from daas.devstack.apiserver.admission import (
     AdmissionPlugin,
     Chain,
@@ -105,9 +105,13 @@ async def start(
     storage = Storage(state / "log.sqlite", transform, history_events_max=history_events_max)
     client = WebhookClient()
     plugins: list[AdmissionPlugin] = [NamespaceLifecycle(storage), Priority(storage), DefaultTolerationSeconds()]
-    validating: list[ValidatingPhase] = [AdmissionPolicies(storage), ValidatingWebhooks(storage, client)]
-    admission = Chain(plugins, MutatingWebhooks(storage, client), validating)
-    tokens = StaticTokens({identity.token: User("kubernetes-admin", (MASTERS, AUTHENTICATED))})
+    shown = webhooks.admission_identities()
+    validating: list[ValidatingPhase] = [
+        AdmissionPolicies(storage),
+        ValidatingWebhooks(storage, client, shown.validating),
+    ]
+    admission = Chain(plugins, MutatingWebhooks(storage, client, shown.mutating), validating)
+    tokens = StaticTokens(webhooks.tokens() | {identity.token: User(ADMINISTRATOR, (MASTERS, AUTHENTICATED))})
     sender = webhooks.sender(client)
     authenticator = webhooks.authenticator(tokens, client)
     checks: dict[str, HealthCheck] = {}

@@ -74,7 +74,8 @@ def _write_access(identities: Path) -> None:
         f"https://127.0.0.1:{WEBHOOK_PORT}", names, prefix=Path(MOUNTED), kms_socket=f"unix://{KMS_SOCKET}"
     )
     install(access, beside)
-    for name in ("authn.kubeconfig", "authz.kubeconfig", "authz.yaml", "encryption.yaml"):
+    copied = ("authn.kubeconfig", "authz.kubeconfig", "authz.yaml", "encryption.yaml")
+    for name in (*copied, "admission.yaml", "admission.kubeconfig"):
         write_private(folder(identities, "kubernetes") / name, (access / name).read_bytes())
     for name in ("gateway.crt", "gateway.key", "ca.crt"):
         write_private(folder(identities, Service.GATEWAY.value) / name, (access / "pki" / name).read_bytes())

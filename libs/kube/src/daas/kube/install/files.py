@@ -9,10 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
+import msgspec
 import yaml
 
-from daas.kube.install import manifests
+from daas.common.errors import ConfigurationError
+from daas.kube import exempt
+from daas.kube.install import admission, manifests
 from daas.kube.install.pki import CA_CERTIFICATES, CA_KEY, Authority, write_file, write_private
 
 #: Where the files lie on a server.
@@ -20,8 +24,11 @@ PREFIX: Final = Path("/etc/rancher/k3s/daas")
 GATEWAY, APISERVER = "gateway", "apiserver"
 #: Every file below the directory, and whether it holds a key.
 FILES: Final[dict[str, bool]] = {
+    "installation.yaml": False,
     "config.yaml": False,
     "encryption.yaml": False,
+    "admission.yaml": False,
+    "admission.kubeconfig": True,
     "authn.kubeconfig": True,
     "authz.kubeconfig": True,
     "authz.yaml": False,
@@ -71,20 +78,51 @@ def install(directory: Path, wanted: Installation) -> list[Path]:
         Authority.create().write(pki)
     if not all((pki / f"{name}.crt").exists() for name in (GATEWAY, APISERVER)):
         issue_leaves(directory, wanted)
-    authority = (pki / CA_CERTIFICATES).read_bytes()
-    _yaml(directory / "config.yaml", config(wanted))
-    _yaml(directory / "encryption.yaml", encryption(wanted))
-    _yaml(directory / "authz.yaml", authorization(wanted))
-    _yaml(directory / "audit-policy.yaml", audit_policy())
-    for name, path in (("authn", "/authn"), ("authz", "/authz"), ("audit", "/audit")):
-        content = yaml.safe_dump(_kubeconfig(pki, authority, wanted.gateway_url + path), sort_keys=False)
-        write_private(directory / f"{name}.kubeconfig", content.encode())
-    bundle = base64.b64encode(authority).decode()
-    _yaml(directory / "manifests/daas-namespace.yaml", *manifests.namespace())
-    _yaml(directory / "manifests/daas-rbac.yaml", *manifests.rbac())
-    admission = manifests.admission(wanted.gateway_url, bundle, wanted.managed_label)
-    _yaml(directory / "manifests/daas-admission.yaml", *admission)
+    for name, documents in contents(directory, wanted).items():
+        _yaml(directory / name, *documents)
     return [directory / name for name in FILES]
+
+
+def contents(directory: Path, wanted: Installation) -> dict[str, list[dict[str, Any]]]:
+    """The documents of every YAML file, made of the settings and of what lies in the directory's `pki`."""
+    pki = directory / "pki"
+    authority = (pki / CA_CERTIFICATES).read_bytes()
+    bundle = base64.b64encode(authority).decode()
+    asking = {
+        name: [_kubeconfig(pki, authority, f"{wanted.gateway_url}/{name}")] for name in ("authn", "authz", "audit")
+    }
+    return {
+        "installation.yaml": [msgspec.to_builtins(wanted, enc_hook=str)],
+        "config.yaml": [config(wanted)],
+        "encryption.yaml": [encryption(wanted)],
+        "admission.yaml": [admission_control(wanted)],
+        "admission.kubeconfig": [_identities(pki, wanted.gateway_url)],
+        "authz.yaml": [authorization(wanted)],
+        "audit-policy.yaml": [audit_policy()],
+        **{f"{name}.kubeconfig": documents for name, documents in asking.items()},
+        "manifests/daas-namespace.yaml": manifests.namespace(),
+        "manifests/daas-rbac.yaml": manifests.rbac(),
+        "manifests/daas-admission.yaml": admission.admission(wanted.gateway_url, bundle, wanted.managed_label),
+    }
+
+
+def installed(directory: Path) -> Installation:
+    """What a directory was written for.
+
+    Raises:
+        ConfigurationError: `installation`.
+    """
+    path = directory / "installation.yaml"
+
+    def decode(wanted: type[Any], found: Any) -> Any:
+        if wanted is Path:
+            return Path(found)
+        raise NotImplementedError(wanted)
+
+    try:
+        return msgspec.convert(yaml.safe_load(path.read_text()), Installation, dec_hook=decode)
+    except (OSError, yaml.YAMLError, msgspec.ValidationError) as error:
+        raise ConfigurationError(f"{path}: {error}", reason="installation") from None
 
 
 def issue_leaves(directory: Path, wanted: Installation) -> None:
@@ -99,7 +137,8 @@ def issue_leaves(directory: Path, wanted: Installation) -> None:
 
 def _yaml(path: Path, *documents: dict[str, Any]) -> None:
     text = "---\n".join(yaml.safe_dump(one, sort_keys=False, width=120) for one in documents)
-    write_file(path, text.encode())
+    write = write_private if path.suffix == ".kubeconfig" else write_file
+    write(path, text.encode())
 
 
 def config(wanted: Installation) -> dict[str, Any]:
@@ -110,6 +149,7 @@ def config(wanted: Installation) -> dict[str, Any]:
         "authentication-token-webhook-version=v1",  # the default is still v1beta1
         "authentication-token-webhook-cache-ttl=30s",
         f"authorization-config={prefix}/authz.yaml",
+        f"admission-control-config-file={prefix}/admission.yaml",
         f"audit-policy-file={prefix}/audit-policy.yaml",
         f"audit-webhook-config-file={prefix}/audit.kubeconfig",
         "audit-webhook-mode=batch",
@@ -139,16 +179,10 @@ def encryption(wanted: Installation) -> dict[str, Any]:
 def authorization(wanted: Installation) -> dict[str, Any]:
     """AuthorizationConfiguration: the gateway first, since after RBAC it could restrict nothing.
 
-    System identities are left out, or an outage of the gateway would stop controllers and kubelets. A kubelet reads
-    Secrets as system:node:*, so what a pod's owner may mount is a question for admission, not for this webhook.
+    It is asked about every resource, and about every path that is not discovery. The cluster's own identities are left
+    out, or an outage of the gateway would stop controllers and kubelets. A kubelet reads Secrets as system:node:*, so
+    what a pod's owner may mount is a question for admission, not for this webhook.
     """
-    expressions = [
-        "has(request.resourceAttributes)",
-        "request.resourceAttributes.resource in ['secrets', 'configmaps', 'pods', 'serviceaccounts']",
-        "!('system:masters' in request.groups)",
-        "!('system:nodes' in request.groups)",
-        "!request.user.startsWith('system:')",
-    ]
     webhook = {
         "authorizedTTL": "30s",
         "unauthorizedTTL": "10s",  # also of "no opinion": a slash takes effect after at most this
@@ -157,7 +191,7 @@ def authorization(wanted: Installation) -> dict[str, Any]:
         "matchConditionSubjectAccessReviewVersion": "v1",
         "failurePolicy": "Deny",
         "connectionInfo": {"type": "KubeConfigFile", "kubeConfigFile": f"{wanted.prefix}/authz.kubeconfig"},
-        "matchConditions": [{"expression": one} for one in expressions],
+        "matchConditions": [{"expression": one} for one in exempt.conditions()],
     }
     return {
         "apiVersion": "apiserver.config.k8s.io/v1",
@@ -168,6 +202,18 @@ def authorization(wanted: Installation) -> dict[str, Any]:
             {"type": "RBAC", "name": "rbac"},
         ],
     }
+
+
+def admission_control(wanted: Installation) -> dict[str, Any]:
+    """AdmissionConfiguration: which certificate the API server shows to admission webhooks of ours."""
+    version = "apiserver.config.k8s.io/v1"
+    webhooks = {
+        "apiVersion": version,
+        "kind": "WebhookAdmissionConfiguration",
+        "kubeConfigFile": f"{wanted.prefix}/admission.kubeconfig",
+    }
+    plugins = [{"name": f"{one}AdmissionWebhook", "configuration": webhooks} for one in ("Mutating", "Validating")]
+    return {"apiVersion": version, "kind": "AdmissionConfiguration", "plugins": plugins}
 
 
 def audit_policy() -> dict[str, Any]:
@@ -197,20 +243,25 @@ def audit_policy() -> dict[str, Any]:
     }
 
 
-def _kubeconfig(pki: Path, authority: bytes, url: str) -> dict[str, Any]:
-    def data(content: bytes) -> str:
-        return base64.b64encode(content).decode()
+def _user(pki: Path) -> dict[str, Any]:
+    certificate, key = (base64.b64encode((pki / f"{APISERVER}.{end}").read_bytes()).decode() for end in ("crt", "key"))
+    return {"client-certificate-data": certificate, "client-key-data": key}
 
-    user = {
-        "client-certificate-data": data((pki / f"{APISERVER}.crt").read_bytes()),
-        "client-key-data": data((pki / f"{APISERVER}.key").read_bytes()),
-    }
-    cluster = {"server": url, "certificate-authority-data": data(authority)}
+
+def _identities(pki: Path, gateway_url: str) -> dict[str, Any]:
+    """Of this kubeconfig only users are read: by the host and port of a webhook's URL. No other webhook gets ours."""
+    host = urlsplit(gateway_url).netloc
+    name = host if urlsplit(gateway_url).port else f"{host}:443"
+    return {"apiVersion": "v1", "kind": "Config", "users": [{"name": name, "user": _user(pki)}]}
+
+
+def _kubeconfig(pki: Path, authority: bytes, url: str) -> dict[str, Any]:
+    cluster = {"server": url, "certificate-authority-data": base64.b64encode(authority).decode()}
     return {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "gateway", "cluster": cluster}],
-        "users": [{"name": "kube-apiserver", "user": user}],
+        "users": [{"name": "kube-apiserver", "user": _user(pki)}],
         "contexts": [{"name": "gateway", "context": {"cluster": "gateway", "user": "kube-apiserver"}}],
         "current-context": "gateway",
     }

@@ -1,4 +1,6 @@
-"""The audit sink: the API server's events become facts; of Secrets nothing but that somebody asked leaves here."""
+"""The audit sink: the API server's events become facts. Of Secrets nothing but that somebody asked leaves here, and of
+other objects no body in which something looks like a key: facts lie in the clear in the files of the bus.
+"""
 
 from collections.abc import Awaitable, Callable, Iterator
 from hashlib import blake2b
@@ -9,6 +11,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from daas.common.errors import DaasError, InvalidInput
 from daas.common.messages import AuditRecorded
+from daas.common.secretscan import scan
 
 Object = dict[str, Any]
 
@@ -30,7 +33,8 @@ def public(event: Object) -> tuple[Object, bool]:
     """The event as it may be published, and whether something was cut away.
 
     Requests that name Secrets only in their path (a failed get, an exec) carry no body anyway; `last-applied`
-    annotations repeat whole objects, so bodies go as a whole and not field by field.
+    annotations repeat whole objects, so bodies go as a whole and not field by field. What is found in a body is what
+    storage would find (`daas.common.secretscan`); what stands elsewhere in the event is for storage to judge.
     """
     reference = event.get("objectRef") or {}
     resource, sub = str(reference.get("resource", "")), reference.get("subresource")
@@ -39,7 +43,7 @@ def public(event: Object) -> tuple[Object, bool]:
     kinds = {str(one.get("kind", "")) for one in bodies}
     secret = resource == "secrets" or named in METADATA_ONLY or not kinds.isdisjoint({"Secret", "SecretList"})
     oversized = bool(bodies) and len(msgspec.json.encode(event)) > EVENT_BYTES_MAX
-    if not bodies or not (secret or oversized):
+    if not bodies or not (secret or oversized or any(scan(one) is not None for one in bodies)):
         return event, False
     return {**{name: value for name, value in event.items() if name not in _BODIES}, "level": "Metadata"}, True
 

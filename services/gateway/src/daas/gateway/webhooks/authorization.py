@@ -1,7 +1,7 @@
 """SubjectAccessReview: first in the chain, so it denies or has no opinion, and never allows.
 
 What keeps a cluster alive when the policy engine is away:
-- system identities (system:masters, system:nodes, every user whose name begins with system:) are never held up;
+- the cluster's own identities (`daas.kube.exempt`) are never held up;
 - everyone else is denied at once with the reason, not after a time-out: 0.8 s for the engine, 3 s for the webhook, and
   after five failures in a row no waiting at all until a probe succeeds (1 s doubling to 15 s);
 - a denial of that kind is remembered by the API server for its unauthorizedTTL (10 s) at most, and by us not at all.
@@ -21,6 +21,7 @@ from daas.gateway.webhooks.breaker import CircuitBreaker
 from daas.gateway.webhooks.policy import PolicyEngine, Question, ResourceRequest, Verdict
 from daas.gateway.webhooks.stake import StakeBook
 from daas.identity.users import account_of
+from daas.kube.exempt import is_exempt
 
 Object = dict[str, Any]
 
@@ -28,9 +29,11 @@ API_VERSION: Final = "authorization.k8s.io/v1"
 #: A verdict holds this long for the same stake; rules may look at the clock.
 CACHE_S: Final = 5.0
 CACHE_ENTRIES_MAX: Final = 16_384
-_SYSTEM_GROUPS: Final = frozenset({"system:masters", "system:nodes"})
-_FIELDS: Final = ("verb", "group", "version", "resource", "subresource", "namespace", "name")
-Key = tuple[str, tuple[str, ...], ResourceRequest, int]
+#: Policies judge classes of resources: neither the object's name nor the API's version is asked about, so that whoever
+#: reads a hundred objects of one kind costs one question.
+_RESOURCE_FIELDS: Final = ("verb", "group", "resource", "subresource", "namespace")
+_PATH_FIELDS: Final = ("verb", "path")
+Key = tuple[str, ResourceRequest, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +42,12 @@ class Asked:
 
     user: str
     groups: tuple[str, ...]
-    request: ResourceRequest | None
+    request: ResourceRequest
 
     @property
     def is_system(self) -> bool:
         """Whether the cluster itself asks."""
-        return self.user.startswith("system:") or not _SYSTEM_GROUPS.isdisjoint(self.groups)
+        return is_exempt(self.user, self.groups)
 
 
 class AccessReviewer:
@@ -86,7 +89,7 @@ class AccessReviewer:
             InvalidInput: it is no SubjectAccessReview.
         """
         asked = _asked(body)
-        if asked.is_system or asked.request is None:
+        if asked.is_system:
             return self._answer("exempt", denied=False)
         try:
             verdict = await self._verdict(asked, asked.request)
@@ -98,7 +101,7 @@ class AccessReviewer:
         self._stakes.check()
         account = account_of(asked.user)
         held = self._stakes.held(account or "")
-        key = (asked.user, asked.groups, request, held.version)
+        key = (asked.user, request, held.version)
         found = self._cache.get(key)
         if found is not None and found[0] > self._clock_s():
             self._cache.move_to_end(key)
@@ -154,10 +157,11 @@ def _asked(body: Object) -> Asked:
     groups = spec.get("groups") or []
     if not isinstance(groups, list) or not all(isinstance(one, str) for one in groups):
         raise InvalidInput("expected text in spec.groups", reason="review-spec", field="spec.groups")
-    attributes = spec.get("resourceAttributes")
-    request = None
-    if attributes is not None:
-        if not isinstance(attributes, dict) or not all(isinstance(attributes.get(f, ""), str) for f in _FIELDS):
-            raise InvalidInput("expected text in its fields", reason="review-spec", field="spec.resourceAttributes")
-        request = ResourceRequest(**{field: attributes.get(field, "") for field in _FIELDS})
+    found = [name for name in ("resourceAttributes", "nonResourceAttributes") if spec.get(name) is not None]
+    if len(found) != 1:
+        raise InvalidInput("expected resourceAttributes or nonResourceAttributes", reason="review-spec", field="spec")
+    attributes, fields = spec[found[0]], _RESOURCE_FIELDS if found[0] == "resourceAttributes" else _PATH_FIELDS
+    if not isinstance(attributes, dict) or not all(isinstance(attributes.get(field, ""), str) for field in fields):
+        raise InvalidInput("expected text in its fields", reason="review-spec", field=f"spec.{found[0]}")
+    request = ResourceRequest(**{field: attributes.get(field, "") for field in fields})
     return Asked(spec.get("user", ""), tuple(groups), request)

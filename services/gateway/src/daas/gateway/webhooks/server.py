@@ -1,4 +1,7 @@
-"""The HTTPS server behind the webhooks: TLS with renewal, client certificates where they are due, bounds, metrics."""
+"""The HTTPS server behind the webhooks: TLS with renewal, client certificates, bounds, metrics.
+
+Whoever asks must show a certificate of our authority, also for admission: the answers tell which Secrets there are.
+"""
 
 import asyncio
 import ssl
@@ -28,20 +31,6 @@ log = get_logger("webhooks")
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
-    """One path.
-
-    Attributes:
-        handle: the answer to a decoded body.
-        authenticated: whether the caller must show a certificate of our authority. Admission webhooks are called
-            without one unless the API server is told otherwise, and their answers tell nothing.
-    """
-
-    handle: Handler
-    authenticated: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class TlsFiles:
     """PEM files; they may be replaced while we run."""
 
@@ -58,11 +47,11 @@ class WebhookServer:
     """Serves the routes.
 
     Args:
-        routes: by path.
+        routes: the answer to a decoded body, by path.
         tls: certificate, key, and the authorities of client certificates.
     """
 
-    def __init__(self, routes: Mapping[str, Route], tls: TlsFiles, registry: CollectorRegistry) -> None:
+    def __init__(self, routes: Mapping[str, Handler], tls: TlsFiles, registry: CollectorRegistry) -> None:
         self._routes = dict(routes)
         self._tls = tls
         self._context: ssl.SSLContext | None = None
@@ -147,7 +136,7 @@ class WebhookServer:
         route = self._routes.get(path)
         if route is None:
             return self._refused("other", 404, "not-found", f"there is no webhook at {path}")
-        if route.authenticated and not _certificate(request):
+        if not _certificate(request):
             return self._refused(path, 401, "no-certificate", "this webhook answers API servers only")
         try:
             body = msgspec.json.decode(await request.read(), type=dict[str, Any])
@@ -158,10 +147,10 @@ class WebhookServer:
         with self._seconds.labels(path).time():
             return await self._answer(path, route, body)
 
-    async def _answer(self, path: str, route: Route, body: Object) -> web.Response:
+    async def _answer(self, path: str, route: Handler, body: Object) -> web.Response:
         try:
             async with asyncio.timeout(HANDLER_S):
-                answer = await route.handle(body)
+                answer = await route(body)
         except DaasError as error:
             return self._refused(path, error.http_status, error.reason, error.message)
         except TimeoutError:

@@ -18,7 +18,7 @@ from daas.gateway.webhooks.enclaves import EnclaveKeys, Node
 from daas.gateway.webhooks.keeper import KeeperSealer, read_trust
 from daas.gateway.webhooks.policy import BusPolicyEngine
 from daas.gateway.webhooks.sealed import ApiServerSecrets
-from daas.gateway.webhooks.server import Route, TlsFiles, WebhookServer
+from daas.gateway.webhooks.server import TlsFiles, WebhookServer
 from daas.gateway.webhooks.stake import StakeBook
 from daas.gateway.webhooks.unseal import UnsealContainer
 from daas.identity import Tiers
@@ -73,11 +73,11 @@ class Webhooks:
         audit = AuditSink(self._publish, app.metrics)
         self.server = WebhookServer(
             {
-                "/authn": Route(tokens.review),
-                "/authz": Route(access.review),
-                "/mutate": Route(admission.mutate, authenticated=False),
-                "/validate": Route(admission.validate, authenticated=False),
-                "/audit": Route(audit.take),
+                "/authn": tokens.review,
+                "/authz": access.review,
+                "/mutate": admission.mutate,
+                "/validate": admission.validate,
+                "/audit": audit.take,
             },
             tls,
             app.metrics,

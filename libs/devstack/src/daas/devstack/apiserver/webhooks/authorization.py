@@ -24,6 +24,7 @@ from daas.devstack.apiserver.webhooks.endpoint import (
 Object = dict[str, Any]
 
 CACHE_ENTRIES_MAX = 8192
+_ATTRIBUTES = ("namespace", "verb", "group", "version", "resource", "subresource", "name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,7 @@ def review_spec(user: User, attributes: Attributes) -> Object:
     if attributes.path:
         spec["nonResourceAttributes"] = {"path": attributes.path, "verb": attributes.verb}
     else:
-        names = ("namespace", "verb", "group", "version", "resource", "subresource", "name")
-        values = {name: getattr(attributes, name) for name in names}
+        values = {name: getattr(attributes, name) for name in _ATTRIBUTES}
         spec["resourceAttributes"] = {name: value for name, value in values.items() if value}
     spec["user"] = user.username
     if user.groups:
@@ -72,6 +72,8 @@ class WebhookAuthorizer:
         settings = self._settings
         try:
             shown = {"groups": [], "uid": "", "extra": {}, **spec}
+            if "resourceAttributes" in shown:  # to conditions every field is there, empty or not
+                shown["resourceAttributes"] = dict.fromkeys(_ATTRIBUTES, "") | shown["resourceAttributes"]
             if not conditions.all_match(settings.match_conditions, {"request": shown}):
                 return Decision(allowed=False)
         except conditions.ExpressionError as error:

@@ -17,6 +17,7 @@ from daas.devstack.apiserver.resources import BY_KEY, Resource
 from daas.devstack.apiserver.storage import Storage
 from daas.devstack.apiserver.webhooks import conditions, matching
 from daas.devstack.apiserver.webhooks.endpoint import Endpoint, WebhookClient, WebhookError, trusting
+from daas.devstack.apiserver.webhooks.shown import Pair, show_to
 
 Object = dict[str, Any]
 
@@ -87,9 +88,12 @@ def review_request(operation: Operation, obj: Object | None) -> Object:
 class _Webhooks:
     """What both kinds share: the configurations, kept until they change, and one call."""
 
-    def __init__(self, storage: Storage, client: WebhookClient, resource: Resource) -> None:
+    def __init__(
+        self, storage: Storage, client: WebhookClient, resource: Resource, users: Mapping[str, Pair] | None
+    ) -> None:
         self._storage = storage
         self._client = client
+        self._users = users or {}
         self._resource = resource
         self._hooks: list[Hook] | None = None
         storage.subscribe(resource, lambda _event: self._forget())
@@ -100,7 +104,7 @@ class _Webhooks:
     def _all(self) -> list[Hook]:
         if self._hooks is None:
             self._hooks = [
-                Hook(record.name, one, _endpoint(one))
+                Hook(record.name, one, _endpoint(one, self._users))
                 for record in self._storage.records(self._resource, None)  # ordered by name, as Kubernetes asks them
                 for one in record.object().get("webhooks") or ()
             ]
@@ -166,10 +170,12 @@ def _quoted(name: str) -> str:
     return f'"{name}"'
 
 
-def _endpoint(settings: Object) -> Endpoint:
+def _endpoint(settings: Object, users: Mapping[str, Pair]) -> Endpoint:
     config = settings.get("clientConfig") or {}
-    bundle = config.get("caBundle")
-    return Endpoint(str(config.get("url") or ""), trusting(base64.b64decode(bundle).decode() if bundle else None))
+    bundle, url = config.get("caBundle"), str(config.get("url") or "")
+    tls = trusting(base64.b64decode(bundle).decode() if bundle else None)
+    show_to(tls, url, users)
+    return Endpoint(url, tls)
 
 
 def _response(answer: Any, uid: str) -> Object:
@@ -199,8 +205,8 @@ def _denial(name: str, status: Object) -> errors.ApiError:
 class MutatingWebhooks(_Webhooks):
     """Asks one after the other; each sees what those before it changed."""
 
-    def __init__(self, storage: Storage, client: WebhookClient) -> None:
-        super().__init__(storage, client, MUTATING)
+    def __init__(self, storage: Storage, client: WebhookClient, users: Mapping[str, Pair] | None = None) -> None:
+        super().__init__(storage, client, MUTATING, users)
 
     async def mutate(self, operation: Operation, obj: Object | None) -> Object | None:
         """The object after all patches. Raises ApiError."""
@@ -260,8 +266,8 @@ def _decode_patch(hook: Hook, patch: str) -> Any:
 class ValidatingWebhooks(_Webhooks):
     """Asks all at once; any may refuse."""
 
-    def __init__(self, storage: Storage, client: WebhookClient) -> None:
-        super().__init__(storage, client, VALIDATING)
+    def __init__(self, storage: Storage, client: WebhookClient, users: Mapping[str, Pair] | None = None) -> None:
+        super().__init__(storage, client, VALIDATING, users)
 
     async def validate(self, operation: Operation, obj: Object | None) -> None:
         """Raises ApiError with the first refusal."""

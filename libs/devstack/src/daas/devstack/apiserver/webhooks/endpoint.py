@@ -74,7 +74,8 @@ class Endpoint:
     tls: ssl.SSLContext
 
 
-def _embedded(section: Object, name: str, base: Path) -> bytes | None:
+def embedded(section: Object, name: str, base: Path) -> bytes | None:
+    """A certificate or key of a kubeconfig, inline or in a file beside it."""
     if data := section.get(f"{name}-data"):
         return base64.b64decode(data)
     if file := section.get(name):
@@ -93,20 +94,25 @@ def load_endpoint(path: Path) -> Endpoint:
         context = next(c["context"] for c in config["contexts"] if c["name"] == config["current-context"])
         cluster = next(c["cluster"] for c in config["clusters"] if c["name"] == context["cluster"])
         user = next((u.get("user") or {} for u in config["users"] if u["name"] == context.get("user")), {})
-        authority = _embedded(cluster, "certificate-authority", path.parent)
+        authority = embedded(cluster, "certificate-authority", path.parent)
         tls = trusting(authority.decode() if authority else None)
-        certificate = _embedded(user, "client-certificate", path.parent)
-        key = _embedded(user, "client-key", path.parent)
+        certificate = embedded(user, "client-certificate", path.parent)
+        key = embedded(user, "client-key", path.parent)
         url = str(cluster["server"])
     except (OSError, yaml.YAMLError, KeyError, TypeError, StopIteration, ValueError) as error:
         text = f"{path}: not a webhook configuration: {type(error).__name__}: {error}"
         raise ConfigurationError(text, reason="webhook-kubeconfig") from None
     if certificate and key:
-        with tempfile.NamedTemporaryFile(prefix="daas-client-", mode="wb") as file:  # mode 0600, gone at once
-            file.write(certificate + b"\n" + key)
-            file.flush()
-            tls.load_cert_chain(file.name)
+        show(tls, certificate, key)
     return Endpoint(url, tls)
+
+
+def show(tls: ssl.SSLContext, certificate: bytes, key: bytes) -> None:
+    """Lets a context show this certificate to whoever asks for one."""
+    with tempfile.NamedTemporaryFile(prefix="daas-client-", mode="wb") as file:  # mode 0600, gone at once
+        file.write(certificate + b"\n" + key)
+        file.flush()
+        tls.load_cert_chain(file.name)
 
 
 class WebhookClient:

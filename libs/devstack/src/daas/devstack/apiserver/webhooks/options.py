@@ -1,11 +1,12 @@
 """The flags of kube-apiserver that configure webhooks, under their real names, and what is built from them."""
 
 import argparse
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 
 from daas.common.errors import ConfigurationError
-from daas.devstack.apiserver.access import Authenticator, Authorizer
+from daas.devstack.apiserver.access import AUTHENTICATED, Authenticator, Authorizer, User
 from daas.devstack.apiserver.rbac import Rbac
 from daas.devstack.apiserver.storage import Storage
 from daas.devstack.apiserver.webhooks.audit import AuditLog, AuditPolicy, BatchSender
@@ -17,6 +18,7 @@ from daas.devstack.apiserver.webhooks.authorization import (
     load_authorization,
 )
 from daas.devstack.apiserver.webhooks.endpoint import WebhookClient, duration_s, load_endpoint
+from daas.devstack.apiserver.webhooks.shown import AdmissionIdentities, load_admission_control
 
 #: What K3s passes as --api-audiences.
 K3S_AUDIENCES = ("https://kubernetes.default.svc.cluster.local", "k3s")
@@ -34,6 +36,8 @@ class WebhookOptions:
     audit_max_wait_s: float = 30.0
     audit_initial_backoff_s: float = 10.0
     audiences: tuple[str, ...] = K3S_AUDIENCES
+    admission_control: Path | None = None
+    token_file: Path | None = None
 
     def authenticator(self, builtin: Authenticator, client: WebhookClient) -> Authenticator:
         """Known tokens first, then the webhook, if any."""
@@ -43,6 +47,18 @@ class WebhookOptions:
         webhook = TokenWebhook(client, endpoint, self.audiences, cache_ttl_s=self.token_webhook_cache_ttl_s)
         return Authenticators([builtin, webhook])
 
+    def tokens(self) -> dict[str, User]:
+        """The users of the token file, by their tokens: `token,user,uid[,"group,group"]`."""
+        if self.token_file is None:
+            return {}
+        rows = list(csv.reader(self.token_file.read_text().splitlines()))
+        if any(len(row) not in (3, 4) for row in rows):
+            raise ConfigurationError(f"{self.token_file}: expected token,user,uid,groups", reason="token-file")
+        return {
+            token: User(name, (*filter(None, ",".join(groups).split(",")), AUTHENTICATED), uid)
+            for token, name, uid, *groups in rows
+        }
+
     def authorizer(self, storage: Storage, client: WebhookClient) -> Authorizer:
         """The configured chain, or RBAC alone."""
         rbac = Rbac(storage)
@@ -50,6 +66,12 @@ class WebhookOptions:
             return Authorizers([rbac])
         builtin: dict[str, Authorizer] = {"RBAC": rbac, "Node": NodeAuthorizer(), "AlwaysAllow": AlwaysAllow()}
         return load_authorization(self.authorization_config, client, builtin)
+
+    def admission_identities(self) -> AdmissionIdentities:
+        """The certificates that admission webhooks are shown; none without a configuration."""
+        if self.admission_control is None:
+            return AdmissionIdentities({}, {})
+        return load_admission_control(self.admission_control)
 
     def sender(self, client: WebhookClient) -> BatchSender | None:
         """Where audit events go, if anywhere."""
@@ -75,6 +97,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--authentication-token-webhook-version", default="v1beta1", choices=["v1", "v1beta1"])
     parser.add_argument("--authentication-token-webhook-cache-ttl", default="2m")
     parser.add_argument("--authorization-config", type=Path)
+    parser.add_argument("--token-auth-file", type=Path)
+    parser.add_argument("--admission-control-config-file", type=Path)
     parser.add_argument("--audit-policy-file", type=Path)
     parser.add_argument("--audit-webhook-config-file", type=Path)
     parser.add_argument("--audit-webhook-mode", default="batch", choices=["batch"])
@@ -97,6 +121,8 @@ def from_flags(given: argparse.Namespace) -> WebhookOptions:
         token_webhook=given.authentication_token_webhook_config_file,
         token_webhook_cache_ttl_s=duration_s(given.authentication_token_webhook_cache_ttl),
         authorization_config=given.authorization_config,
+        token_file=given.token_auth_file,
+        admission_control=given.admission_control_config_file,
         audit_policy=given.audit_policy_file,
         audit_webhook=given.audit_webhook_config_file,
         audit_max_wait_s=duration_s(given.audit_webhook_batch_max_wait),
