@@ -17,7 +17,7 @@ from daas.gateway.appender import AppenderLimits, AppenderMetrics, LogAppender
 from daas.gateway.binder import Binder, BinderMetrics
 from daas.gateway.binding import PodBinder
 from daas.gateway.cache import ClusterCache
-from daas.gateway.events import REPEAT_MS, Reporter, ReporterMetrics
+from daas.gateway.events import REPEAT_MS, Report, Reporter, ReporterMetrics
 from daas.gateway.watcher import ClusterWatcher, WatchMetrics
 from daas.kube import KubeClient
 from daas.placement.log import BindFailed
@@ -406,3 +406,27 @@ async def test_an_api_server_that_stays_away_fails_the_binding_after_bounded_att
     await one.deliver(anchored(1, [(uid, "a", "n1")]))
     assert one.failed == [("a", "api-error")]
     assert one.cache.reservations == 0
+
+
+@pytest.mark.connected
+async def test_while_bindings_wait_what_could_not_be_placed_is_told_first(cluster: Any, rig: Any, until: Any) -> None:
+    one = await rig()
+    registry = CollectorRegistry()
+
+    def posted() -> float:
+        return registry.get_sample_value("daas_gateway_reports_total", {"kind": "event"}) or 0.0
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    reporter = Reporter(cluster.client, one.cache, now_ms, metrics=ReporterMetrics(registry), quiet=never)
+    for n in range(5):
+        reporter.report(Report(f"u{n}", "default", f"placed-{n}", "n1", "placed"))
+    told = asyncio.create_task(reporter.told(Report("u", "default", "waits", None, "no node would do")))
+    await until(lambda: registry.get_sample_value("daas_gateway_reports_waiting") == 6, "not in line")
+    running = asyncio.create_task(reporter.run())
+    await told
+    assert posted() == 1
+    await until(lambda: posted() == 6, "what was placed is told in the end")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -8,9 +8,10 @@ its node (or gone), so binds in flight cannot overbook a node together.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final
 
-from daas.gateway.capacity import Amounts, allocatable_of, lacking, node_refuses, request_of
+from daas.gateway.capacity import Amounts, allocatable_of, lacking, node_refuses, request_of, same_request
 from daas.placement.model import Node, Pod
 
 TERMINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
@@ -60,6 +61,7 @@ class ClusterCache:
         self.pods: dict[str, Pod] = {}
         self.first_seen_ms: dict[str, int] = {}
         self._taken: dict[str, _Taken] = {}
+        self._offers: dict[str, tuple[Node, Amounts]] = {}
         self._reserved: dict[str, str] = {}
         self._pending: set[str] = set()
 
@@ -75,6 +77,7 @@ class ClusterCache:
         if known is None or known.metadata.uid != uid:
             return False
         del self.nodes[name]
+        self._offers.pop(name, None)
         return True
 
     def put_pod(self, pod: Pod, now_ms: int) -> None:
@@ -89,7 +92,8 @@ class ClusterCache:
             if reserved != pod.spec.node_name:
                 self._release(reserved, uid)
             if takes_capacity(pod):
-                self._take(pod.spec.node_name, uid, request_of(pod))
+                if known is None or not self._holds(pod.spec.node_name, uid) or not same_request(known, pod):
+                    self._take(pod.spec.node_name, uid, request_of(pod))
             else:
                 self._release(pod.spec.node_name, uid)
         if self.is_pending(pod):
@@ -146,14 +150,9 @@ class ClusterCache:
 
     def created_ms(self, pod: Pod) -> int:
         """When a pod was created, as exactly as can be told: the API has whole seconds, our first sight is later."""
-        stamp = pod.metadata.creation_timestamp
-        if stamp is None:
+        start_ms = _instant_ms(pod.metadata.creation_timestamp)
+        if start_ms == 0:
             return 0
-        try:
-            created = datetime.fromisoformat(stamp)
-        except ValueError:
-            return 0
-        start_ms = int(created.replace(tzinfo=created.tzinfo or UTC).timestamp() * 1000)
         return max(start_ms, min(self.first_seen_ms.get(pod.metadata.uid, start_ms), start_ms + 999))
 
     # Room ----------------------------------------------------------------------------------------------------------
@@ -190,7 +189,7 @@ class ClusterCache:
         if refused is not None:
             return Refusal("node-unschedulable", f"node {node_name} {refused}")
         request = request_of(pod)
-        short = lacking(allocatable_of(node), self._taken.get(node_name, _Taken()).amounts, request)
+        short = lacking(self._offer(node), self._taken.get(node_name, _Taken()).amounts, request)
         if short:
             return Refusal("capacity", f"node {node_name} has too little {', '.join(short)} left")
         self._reserved[uid] = node_name
@@ -203,6 +202,17 @@ class ClusterCache:
         pod = self.pods.get(uid)
         if node is not None and (pod is None or pod.spec.node_name != node):
             self._release(node, uid)
+
+    def _offer(self, node: Node) -> Amounts:
+        """What a node offers, read once for each version of it."""
+        known = self._offers.get(node.metadata.name)
+        if known is None or known[0] is not node:
+            known = self._offers[node.metadata.name] = (node, allocatable_of(node))
+        return known[1]
+
+    def _holds(self, node: str, uid: str) -> bool:
+        taken = self._taken.get(node)
+        return taken is not None and uid in taken.pods
 
     def _take(self, node: str, uid: str, amounts: Amounts) -> None:
         self._taken.setdefault(node, _Taken()).add(uid, amounts)
@@ -222,6 +232,7 @@ class ClusterCache:
         gone = [node for node in self.nodes.values() if node.metadata.uid not in keep]
         for node in gone:
             del self.nodes[node.metadata.name]
+            self._offers.pop(node.metadata.name, None)
         return gone
 
     def retain_pods(self, listed: Iterable[str]) -> list[Pod]:
@@ -231,6 +242,18 @@ class ClusterCache:
         for pod in gone:
             self.drop_pod(pod.metadata.uid)
         return gone
+
+
+@lru_cache(maxsize=4096)  # pods come many in a second
+def _instant_ms(stamp: str | None) -> int:
+    """An RFC 3339 time in Unix milliseconds; 0 where there is none, or none that can be read."""
+    if stamp is None:
+        return 0
+    try:
+        instant = datetime.fromisoformat(stamp)
+    except ValueError:
+        return 0
+    return int(instant.replace(tzinfo=instant.tzinfo or UTC).timestamp() * 1000)
 
 
 def takes_capacity(pod: Pod) -> bool:

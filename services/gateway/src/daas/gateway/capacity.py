@@ -23,6 +23,19 @@ def request_of(pod: Pod) -> Amounts:
         return UNREADABLE
 
 
+def same_request(one: Pod, other: Pod) -> bool:
+    """Whether two versions of a pod take the same for certain, told without reading quantities."""
+    spec, than = one.spec, other.spec
+    return (
+        one.status.container_statuses is None  # else a resize in place has a say
+        and other.status.container_statuses is None
+        and spec.containers == than.containers
+        and spec.init_containers == than.init_containers
+        and spec.overhead == than.overhead
+        and spec.resources == than.resources
+    )
+
+
 def allocatable_of(node: Node) -> Amounts:
     """What the node offers; nothing where that can't be read."""
     try:

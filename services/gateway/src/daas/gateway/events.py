@@ -1,12 +1,14 @@
 """What people see of a placement in Kubernetes: Scheduled and FailedScheduling events, and the PodScheduled condition.
 
 All of it is best effort: it waits in a bounded line of its own, is dropped and counted where the API server can't
-take it, and never holds up a binding: while bindings wait for the API server, one report is under way at a time. A
-pod's message is reported once until it changes, or is still true after `REPEAT_MS`: then its event counts up. Whoever
-must not forget a report over a crash waits for it (`told`) before it lets go of what the report came from.
+take it, and never holds up a binding: while bindings wait for the API server, one report is under way at a time, what
+could not be placed before what could, and of the latter twenty a second. A pod's message is reported once until it
+changes, or is still true after `REPEAT_MS`: then its event counts up. Whoever must not forget a report over a crash
+waits for it (`told`) before it lets go of what the report came from.
 """
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections import OrderedDict
@@ -33,6 +35,8 @@ PATCH_ATTEMPTS_MAX: Final = 3
 #: Events live for an hour by default: a pod that waits longer keeps one.
 REPEAT_MS: Final = 5 * 60 * 1000
 POST_ATTEMPTS_MAX: Final = 4
+#: How long the news of a placement waits for bindings to be through, one after the other.
+SUCCESS_WAITS_S: Final = 0.05
 RETRY_FIRST_S: Final = 0.2
 RETRY_MAX_S: Final = 5.0
 
@@ -97,7 +101,9 @@ class Reporter:
         self._metrics = metrics
         self._concurrency = concurrency
         self._quiet = quiet
-        self._line: asyncio.Queue[tuple[Report, asyncio.Event]] = asyncio.Queue(waiting_max)
+        #: What cannot be placed goes first; then in the order of arrival.
+        self._line: asyncio.PriorityQueue[tuple[bool, int, Report, asyncio.Event]] = asyncio.PriorityQueue(waiting_max)
+        self._entered = 0
         self._told: OrderedDict[str, tuple[str, int]] = OrderedDict()
         self._instance = f"{socket.gethostname()}-{os.getpid()}"
 
@@ -118,11 +124,12 @@ class Reporter:
             done.set()
             return
         try:
-            self._line.put_nowait((report, done))
+            self._line.put_nowait((report.node is not None, self._entered, report, done))
         except asyncio.QueueFull:
             self._metrics.failed.labels("report", "line-full").inc()
             done.set()
             return
+        self._entered += 1
         self._told[report.uid] = (report.message, now_ms)
         self._told.move_to_end(report.uid)
         if len(self._told) > REMEMBERED_MAX:
@@ -132,19 +139,24 @@ class Reporter:
     async def run(self) -> None:
         """Works the line for ever."""
         async with asyncio.TaskGroup() as workers:
-            workers.create_task(self._work(None))
+            workers.create_task(self._work(always=True))
             for _ in range(self._concurrency - 1):
-                workers.create_task(self._work(self._quiet))
+                workers.create_task(self._work(always=False))
 
     async def settled(self) -> None:
         """Waits until the line is empty and nothing is in flight."""
         await self._line.join()
 
-    async def _work(self, quiet: Callable[[], Awaitable[None]] | None) -> None:
+    async def _work(self, *, always: bool) -> None:
+        quiet = self._quiet
         while True:
-            if quiet is not None:
+            if quiet is not None and not always:
                 await quiet()
-            report, done = await self._line.get()
+            _, _, report, done = await self._line.get()
+            if quiet is not None and always and report.node is not None:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(SUCCESS_WAITS_S):
+                        await quiet()
             self._metrics.waiting.set(self._line.qsize())
             try:
                 if report.node is None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import random
 from collections import deque
 from collections.abc import Callable
@@ -24,6 +25,7 @@ _BLUEPRINT = "kubernetes.io/initial-events-list-blueprint"
 TIMEOUT_SECONDS_MIN = 1800  # without timeoutSeconds, kube-apiserver picks 30 to 60 minutes
 PENDING_MAX = 100_000  # a watcher this far behind is cut off and must list again
 CHUNK_BYTES = 256 << 10
+GATHER_SECONDS = 0.005  # between two writes: a burst goes out in a few, a single change at once
 
 
 class Watcher:
@@ -62,10 +64,9 @@ class Watcher:
         if self._pending or self.ended:
             return
         self._news.clear()
-        try:
-            await asyncio.wait_for(self._news.wait(), timeout_seconds)
-        except TimeoutError:
-            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_seconds):
+                await self._news.wait()
 
     def take(self) -> list[bytes]:
         """Frames of what was collected, about CHUNK_BYTES at most."""
@@ -218,13 +219,17 @@ async def _stream(
         await response.write(b"".join(frames[start : start + 100]))
     started_at = since or watcher.version
     next_bookmark = _next_bookmark(loop.time(), end)
+    written = 0.0
     while not watcher.ended:
         now = loop.time()
         if now >= end:
             break
         await watcher.wait(min(end, next_bookmark) - now)
+        if (early := written + GATHER_SECONDS - loop.time()) > 0:
+            await asyncio.sleep(early)
         if sent := watcher.take():
             await response.write(b"".join(sent))
+            written = loop.time()
         if loop.time() >= next_bookmark:
             frame = watcher.bookmark()
             # Where nothing has changed since the start there is nothing to tell.
