@@ -91,6 +91,7 @@ class KubeApiServer:
         newer = binaries / ETCD
         self._etcd = EtcdServer(state / "etcd", binary=newer if newer.is_file() else None)
         self._processes: list[Process] = []
+        self._controlling: asyncio.Task[None] | None = None
         if not (binaries / APISERVER).is_file():
             raise ConfigurationError(f"no {APISERVER} in {binaries}", reason="no-binary")
 
@@ -113,22 +114,25 @@ class KubeApiServer:
             server = self._process(APISERVER, self._arguments(port, identity, account_key, tokens))
             await server.start()
             url = f"https://127.0.0.1:{port}"
-            await self._until_ready(server, url, identity)
+            await self._until(f"{url}/readyz?exclude=kms-providers", server, identity)
         kubeconfig = self._state / "admin.kubeconfig"
         write_kubeconfig(kubeconfig, url, identity)
         if (self._binaries / CONTROLLERS).is_file():
-            await self._process(
-                CONTROLLERS,
-                [
-                    f"--kubeconfig={kubeconfig}",
-                    f"--controllers={_CONTROLLER_NAMES}",
-                    f"--service-account-private-key-file={account_key}",
-                    f"--root-ca-file={identity.ca_file}",
-                    "--leader-elect=false",
-                    "--secure-port=0",
-                ],
-            ).start()
+            arguments = [
+                f"--kubeconfig={kubeconfig}",
+                f"--controllers={_CONTROLLER_NAMES}",
+                f"--service-account-private-key-file={account_key}",
+                f"--root-ca-file={identity.ca_file}",
+                "--leader-elect=false",
+                "--secure-port=0",
+            ]
+            self._controlling = asyncio.create_task(self._control(f"{url}/healthz", server, identity, arguments))
         return url, kubeconfig
+
+    async def _control(self, health: str, server: Process, identity: Identity, arguments: list[str]) -> None:
+        """Starts the controllers once all is well: they end where it is not, as while a KMS plugin is awaited."""
+        await self._until(health, server, identity)
+        await self._process(CONTROLLERS, arguments).start()
 
     def _process(self, name: str, arguments: list[str]) -> Process:
         log = self._state / f"{name}.log"
@@ -154,14 +158,15 @@ class KubeApiServer:
         ]
         if not any(flag.startswith("--authorization-config") for flag in self._flags):
             given.append("--authorization-mode=Node,RBAC")
+        # No kubelet would take the taint of a new node away, and without controllers no account is made.
+        without = ["TaintNodesByCondition"]
         if not (self._binaries / CONTROLLERS).is_file():
-            given.append("--disable-admission-plugins=ServiceAccount")
-        return given + self._flags
+            without.append("ServiceAccount")
+        return [*given, f"--disable-admission-plugins={','.join(without)}", *self._flags]
 
-    async def _until_ready(self, server: Process, url: str, identity: Identity) -> None:
-        """Waits until it answers in full but for KMS plugins, which may be started after it."""
-        tls = ssl.create_default_context(cafile=str(identity.ca_file))
-        where, said = f"{url}/readyz?exclude=kms-providers", "no answer"
+    async def _until(self, where: str, server: Process, identity: Identity) -> None:
+        """Waits until a health endpoint says that all is well."""
+        tls, said = ssl.create_default_context(cafile=str(identity.ca_file)), "no answer"
         headers = {"Authorization": f"Bearer {identity.token}"}
         try:
             async with asyncio.timeout(READY_TIMEOUT_S), aiohttp.ClientSession(headers=headers) as http:
@@ -187,6 +192,9 @@ class KubeApiServer:
 
     async def stop(self) -> None:
         """Stops controllers, server and etcd, in that order; the state stays."""
+        if self._controlling is not None:
+            self._controlling.cancel()
+            await asyncio.wait([self._controlling])
         for process in reversed(self._processes):
             await process.terminate()
         await self._etcd.stop()
