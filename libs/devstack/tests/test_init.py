@@ -99,6 +99,8 @@ def test_the_api_server_gets_the_files_of_an_installation_and_the_gateway_only_w
     make_and_read(tmp_path)
     ids = tmp_path / "ids"
     assert {path.name for path in (ids / "kubernetes").iterdir()} == {
+        "admission.kubeconfig",
+        "admission.yaml",
         "authn.kubeconfig",
         "authz.kubeconfig",
         "authz.yaml",
