@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import sys
@@ -118,6 +119,47 @@ async def decisions(stack: Stack, count: int) -> list[PolicyDecided]:
     raise AssertionError("unreachable")
 
 
+async def daas(stack: Stack, *arguments: str) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "daas.cli", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**os.environ, "DAAS_CONTEXT": str(stack.context_path), "COLUMNS": "200"},
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
+    return process.returncode or 0, output.decode()
+
+
+async def decisions_are_verified_from_the_archive(stack: Stack, directory: Path) -> None:
+    """The cluster's store has them all, and a file of it is enough where there is neither bus nor ledger."""
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        code, text = await daas(stack, "policy", "verify", "--archive", "-o", "json")
+        assert code == 0, text
+        found = json.loads(text)
+        if found["verified"] >= 4:
+            break
+        assert time.monotonic() < end, text
+        await asyncio.sleep(0.3)
+    (key,) = found["keys"]
+    assert [(check["name"], check["outcome"]) for check in key["checks"]] == [
+        (name, "passed") for name in ("attestation", "measurements", "binding", "registration")
+    ]
+    file = directory / "access.json"
+    code, text = await daas(stack, "evidence", "access", str(file))
+    assert code == 0, text
+    code, text = await daas(stack, "policy", "verify", "--evidence", str(file), "--offline")
+    assert code == 0, text
+    assert "access decisions verified" in text
+    # Without offline a ledger has to say so; without the document nobody vouches for the key.
+    changed = json.loads(file.read_text())
+    changed["keys"] = []
+    file.write_text(json.dumps(changed))
+    code, text = await daas(stack, "policy", "verify", "--evidence", str(file), "--offline")
+    assert code == 1
+    assert "access-key" in text
+
+
 async def test_stake_opens_secrets_its_loss_closes_them_and_an_absent_enclave_stops_people_and_nobody_else(
     tmp_path: Path,
 ) -> None:
@@ -152,6 +194,8 @@ async def test_stake_opens_secrets_its_loss_closes_them_and_an_absent_enclave_st
         facts, evaluator = await decisions(stack, 4), Evaluator(load_folder())
         assert sum(verify(fact, evaluator) for fact in facts) >= 4
         assert {fact.simulated for fact in facts} == {True}
+
+        await decisions_are_verified_from_the_archive(stack, tmp_path)
 
         # No enclave: people are refused with the reason, the cluster's own identities are not held up.
         await stack.kill("enclave")

@@ -102,6 +102,29 @@ async def budgets_bound_plans_and_evictions(stack: Stack, client: KubeClient) ->
     assert moves[0]["name"] in {p.metadata.name for p in await list_pods(client, WORK)}
 
 
+async def plans_are_verified_from_the_archive(stack: Stack, directory: Path) -> None:
+    """What was planned is checked long after, from the cluster's store and from a file of it, where no bus is."""
+    for kind, said in (("allocation", "0 of 1 pods placed"), ("rebalance", "moves lower the potential")):
+        code, text = await daas(stack, "verify", "plan", kind)
+        assert code == 0, text
+        assert said in text
+        file = directory / f"{kind}.json"
+        code, text = await daas(stack, "evidence", "plan", kind, str(file))
+        assert code == 0, text
+        code, text = await daas(stack, "verify", "plan", "--evidence", str(file), "--offline")
+        assert code == 0, text
+        assert said in text
+    code, text = await daas(stack, "verify", "plan", "rebalance/999999")
+    assert code == 1
+    assert "no-evidence" in text
+    changed = json.loads(file.read_text())
+    changed["case"]["bundle"]["document"] = changed["planned"]
+    file.write_text(json.dumps(changed))
+    code, text = await daas(stack, "verify", "plan", str(file), "--offline")
+    assert code == 1
+    assert "attestation" in text
+
+
 async def lopsided(client: KubeClient) -> list[str]:
     """Three nodes, six owned pods on the first, one pod of ours that is placed and one that fits nowhere."""
     await create_nodes(client, [node(f"node-{n}") for n in range(3)])
@@ -163,6 +186,7 @@ async def test_what_the_cluster_decided_is_explained_planned_and_moved_with_proo
         assert len(left) < 6
 
         await budgets_bound_plans_and_evictions(stack, client)
+        await plans_are_verified_from_the_archive(stack, tmp_path)
 
         # Nothing was decided against the policies.
         assert (await daas(stack, "policy", "verify"))[0] == 0

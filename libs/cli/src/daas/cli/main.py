@@ -31,7 +31,7 @@ SUBCOMMANDS = {
     "rebalance": Subcommand("daas.cli.rebalance:rebalance_app", "Moves that even the load out, with a proof."),
     "policy": Subcommand("daas.cli.policy:policy_app", "Access policies and the decisions made by them."),
     "verify": Subcommand("daas.cli.plans:verify_app", "Check what the cluster decided, without trusting it."),
-    "evidence": Subcommand("daas.cli.arrival:evidence_app", "Take evidence away in a file, or bring it back."),
+    "evidence": Subcommand("daas.cli.exports:evidence_app", "Take evidence away in a file, or bring it back."),
     "audit": Subcommand("daas.cli.audit:audit_app", "Search the archived audit log."),
     "trace": Subcommand("daas.cli.trace:trace_app", "One object's way through the services."),
     "attest": Subcommand("daas.cli.attest:attest_app", "Nitro attestation documents."),

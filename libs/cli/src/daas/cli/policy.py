@@ -2,22 +2,36 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 from rich.table import Table
 
 from daas.cli.context import Context
-from daas.cli.report import Format, print_json
+from daas.cli.report import Format, print_json, print_report, report_fields
 from daas.cli.terminal import console, errors
-from daas.cli.verify import Output, command_context
+from daas.cli.verify import (
+    Evidence,
+    Offline,
+    Output,
+    anchor_source,
+    command_context,
+    evidence_app,
+    evidence_store,
+    now_ms,
+    read_evidence,
+    trust_of,
+    write_evidence,
+)
 from daas.common import subjects
 from daas.common.access import PolicyDecided
 from daas.common.bus import Bus, BusSettings
 from daas.common.errors import DaasError, Refused
 from daas.common.facts import fact_of
-from daas.common.messages import EnclaveRegistered
+from daas.common.messages import EnclaveRegistered, decode
 from daas.common.subjects import Service, Stream
+from daas.evidence import Report
+from daas.evidence.access import AccessFile, AccessKeys, collect_access, decode_access, encode_access
 from daas.placement import Policy
 from daas.policy import BUILTIN, Evaluator, load_folder
 from daas.policy.record import verify
@@ -50,20 +64,82 @@ def check(folder: Folder = BUILTIN, *, output: Output = Format.TEXT) -> None:
 
 
 @policy_app.command("verify")
-def verify_decisions(folder: Folder = BUILTIN, *, output: Output = Format.TEXT) -> None:
-    """Checks every access decision on the bus: signed by a registered key, and what these policies say."""
+def verify_decisions(
+    folder: Folder = BUILTIN,
+    *,
+    archive: Annotated[bool, typer.Option("--archive", help="read the cluster's store instead of the bus")] = False,
+    evidence: Evidence = None,
+    offline: Offline = False,
+    output: Output = Format.TEXT,
+) -> None:
+    """Checks every access decision: signed by a registered key, and what these policies say.
+
+    From the bus the keys are those that it says were registered. From the store or an exported file each key needs its
+    attestation document, for these measurements and policies, and its registration on the ledger.
+    """
     context = command_context()
-    good, wrong = asyncio.run(_verify(context, Evaluator(load_folder(folder))))
-    if output is Format.JSON:
-        print_json({"ok": not wrong, "verified": good, "refused": wrong})
+    evaluator = Evaluator(load_folder(folder))
+    if archive or evidence is not None:
+        found = asyncio.run(_verify_archived(context, evaluator, evidence, offline=offline))
     else:
-        for line in wrong:
+        found = asyncio.run(_verify_bus(context, evaluator))
+    if output is Format.JSON:
+        keys = [report_fields(report) for report in found.keys]
+        print_json({"ok": not found.wrong, "verified": found.good, "refused": found.wrong, "keys": keys})
+    else:
+        for report in found.keys:
+            print_report(report, output)
+        for line in found.wrong:
             errors.print(f"[bold red]✗[/] {line}")
-        console.print(f"{good} access decisions verified" + (f", {len(wrong)} facts refused" if wrong else ""))
-    raise typer.Exit(1 if wrong else 0)
+        refused = f", {len(found.wrong)} facts refused" if found.wrong else ""
+        console.print(f"{found.good} access decisions verified{refused}")
+    raise typer.Exit(1 if found.wrong else 0)
 
 
-async def _verify(context: Context, evaluator: Evaluator) -> tuple[int, list[str]]:
+class Verified(NamedTuple):
+    """How many decisions hold, what is wrong with the other facts, and what was checked of the keys."""
+
+    good: int
+    wrong: list[str]
+    keys: tuple[Report, ...] = ()
+
+
+@evidence_app.command("access")
+def export_access(
+    file: Annotated[Path, typer.Argument(help="file to write")],
+    *,
+    first: Annotated[int, typer.Option("--from", min=1, help="first place in the stream POLICY")] = 1,
+) -> None:
+    """Writes all archived access decisions, with what vouches for their keys, to a file that verifies anywhere."""
+    found = asyncio.run(_collect(command_context(), first))
+    data = encode_access(found)
+    write_evidence(file, data)
+    console.print(f"{len(found.facts)} facts of access decisions: {len(data)} bytes in {file}", soft_wrap=True)
+
+
+async def _collect(context: Context, first: int = 1) -> AccessFile:
+    async with evidence_store(context) as store:
+        return await collect_access(store, first=first)
+
+
+async def _verify_archived(context: Context, evaluator: Evaluator, evidence: Path | None, *, offline: bool) -> Verified:
+    """All decisions of a file, or of the archive."""
+    file = await _collect(context) if evidence is None else decode_access(read_evidence(evidence))
+    good = 0
+    wrong: list[str] = []
+    async with anchor_source(context, offline=offline) as source:
+        keys = AccessKeys(file, trust_of(context), source=source, now_ms=now_ms(), offline=offline)
+        for one in file.facts:
+            try:
+                fact = decode(one.data, PolicyDecided)
+                await keys.check(fact)
+                good += verify(fact, evaluator)
+            except DaasError as error:
+                wrong.append(f"fact {one.sequence}: {error.message} ({error.reason})")
+    return Verified(good, wrong, keys.reports)
+
+
+async def _verify_bus(context: Context, evaluator: Evaluator) -> Verified:
     good = 0
     wrong: list[str] = []
     settings = BusSettings(nats_url=context.nats_url, cluster=context.cluster)
@@ -71,7 +147,7 @@ async def _verify(context: Context, evaluator: Evaluator) -> tuple[int, list[str
         keys = await _registered(bus)
         first, last = await bus.stream_bounds(Stream.POLICY)
         if last < max(first, 1):
-            return good, wrong
+            return Verified(good, wrong)
         async for stored in bus.read(Stream.POLICY, start=max(first, 1)):
             try:
                 fact = fact_of(stored, subjects.POLICY_DECIDED, PolicyDecided)
@@ -81,7 +157,7 @@ async def _verify(context: Context, evaluator: Evaluator) -> tuple[int, list[str
                 wrong.append(f"fact {stored.sequence}: {error.message} ({error.reason})")
             if stored.sequence >= last:
                 break
-    return good, wrong
+    return Verified(good, wrong)
 
 
 def _ours(context: Context, fact: PolicyDecided, keys: set[str]) -> None:

@@ -151,6 +151,14 @@ def read_evidence(file: Path) -> bytes:
         ) from None
 
 
+def write_evidence(file: Path, data: bytes) -> None:
+    """Writes a file that somebody named on the command line."""
+    try:
+        file.write_bytes(data)
+    except OSError as error:
+        raise typer.BadParameter(f"{file} can't be written: {error.strerror}", param_hint="FILE") from None
+
+
 @verify_app.command("pod")
 def verify_pod(
     namespace: Annotated[str, typer.Argument(help="namespace of the pod")],
@@ -236,10 +244,7 @@ def export(
         sequence, data = asyncio.run(collect_evidence(context, what))
     except InvalidInput as error:
         raise typer.BadParameter(error.message, param_hint="POD|SEQ") from None
-    try:
-        file.write_bytes(data)
-    except OSError as error:
-        raise typer.BadParameter(f"{file} can't be written: {error.strerror}", param_hint="FILE") from None
+    write_evidence(file, data)
     console.print(f"evidence of batch {sequence}: {len(data)} bytes in {file}", soft_wrap=True)
 
 

@@ -134,13 +134,21 @@ class Keys:
         """What all refusals of batches with a number start with."""
         return f"{self.root}refusals/{sequence:020d}/"
 
+    def access_facts(self) -> str:
+        """What all facts of access decisions start with."""
+        return f"{self.root}access/"
+
     def access(self, stream_sequence: int) -> str:
         """A fact of access decisions, by its place in the POLICY stream."""
-        return f"{self.root}access/{stream_sequence:020d}"
+        return f"{self.access_facts()}{stream_sequence:020d}"
+
+    def plans(self, kind: str) -> str:
+        """What all plans of a kind start with."""
+        return f"{self.root}plans/{kind}/"
 
     def plan(self, kind: str, stream_sequence: int) -> str:
         """The fact of a plan, by its place in the PLAN stream."""
-        return f"{self.root}plans/{kind}/{stream_sequence:020d}"
+        return f"{self.plans(kind)}{stream_sequence:020d}"
 
     def receipt(self, log_sequence: int) -> str:
         """The receipt for the log up to an entry."""

@@ -6,6 +6,7 @@ replay leads to the state), and the log entries after that batch up to the plan.
 
 import base64
 import binascii
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, Final, Literal
 
@@ -13,7 +14,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from daas.common.errors import DecodeError, Refused
+from daas.common.errors import DecodeError, NotFound, Refused
 from daas.common.messages import decode
 from daas.common.plans import ALLOCATION, REBALANCE, Planned
 from daas.evidence.anchors import AnchorSource
@@ -21,6 +22,7 @@ from daas.evidence.bundle import MAX_ENTRIES, MAX_FILE_BYTES, Case, Raw, RawEntr
 from daas.evidence.checks import Examined
 from daas.evidence.replay import Replay
 from daas.evidence.report import Check, Report, failed, passed
+from daas.evidence.store import EvidenceStore
 from daas.evidence.trust import Trust
 from daas.evidence.verify import Making, make_check, report_of
 from daas.placement.allocation import Certificate, Moment, Objective, verify
@@ -30,6 +32,8 @@ from daas.placement.balance import verify as verify_moves
 from daas.placement.balance.situation import committed_budgets
 
 FORMAT: Final = "k3s-daas.io/plan"
+#: Log entries of these numbers, both ends included.
+EntriesBetween = Callable[[int, int], Awaitable[Sequence[RawEntry]]]
 _PLAN_CHECKS: Final = ("plan signature", "plan basis", "plan certificate")
 
 
@@ -66,6 +70,46 @@ def decode_plan(data: bytes) -> PlanFile:
         return msgspec.json.decode(data, type=PlanFile)
     except (msgspec.ValidationError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"the plan file: {error}", reason="evidence-malformed") from None
+
+
+async def collect_plan(
+    store: EvidenceStore, kind: str, place: int | None = None, *, entries: EntriesBetween | None = None
+) -> PlanFile:
+    """An archived plan with its evidence: the newest of its kind, or that at a place in the PLAN stream.
+
+    The log entries between the batch before the plan and the plan are archived with the batch after it.
+
+    Args:
+        store: the archive.
+        kind: of the plan.
+        place: in the PLAN stream.
+        entries: where to get log entries from that no batch has followed yet; whoever gives them is not trusted.
+
+    Raises:
+        NotFound: `no-evidence`: there is no such plan, or the batch before it is not stored.
+        NotFound: `no-plan-log`: no batch has followed the plan yet, and there are no `entries`.
+    """
+    places = await store.places(store.keys.plans(kind)) if place is None else (place,)
+    if not places:
+        raise NotFound(f"no plan of kind {kind} is stored", reason="no-evidence", field="kind")
+    raw = await store.fact(store.keys.plan(kind, places[-1]))
+    said = decode(raw, Planned).basis
+    case = await store.case(said.sequence)
+    first = case.bundle.decision().header.log_sequence + 1
+    tail: tuple[RawEntry, ...] = ()
+    if said.log_sequence >= first:
+        try:
+            following = (await store.bundle(said.sequence + 1)).log
+        except NotFound:
+            if entries is None:
+                raise NotFound(
+                    f"log entries {first} to {said.log_sequence} are archived with batch {said.sequence + 1}, "
+                    "which is not stored yet",
+                    reason="no-plan-log",
+                ) from None
+            following = tuple(await entries(first, said.log_sequence))
+        tail = tuple(entry for entry in following if entry.sequence <= said.log_sequence)
+    return PlanFile(planned=raw, case=case, tail=tail)
 
 
 async def verify_plan(

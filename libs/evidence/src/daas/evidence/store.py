@@ -1,7 +1,7 @@
 """The evidence of a cluster, read back from etcd and Walrus: digests are checked before anything is believed."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from daas.common.errors import DecodeError, InvalidInput, NotFound
@@ -74,8 +74,7 @@ class EvidenceStore:
 
     async def snapshots(self) -> tuple[int, ...]:
         """Numbers of the batches after which a state is stored, ascending."""
-        prefix = self.keys.snapshots()
-        return tuple([int(kv.key.removeprefix(prefix)) async for kv in self._etcd.prefix(prefix, keys_only=True)])
+        return await self.places(self.keys.snapshots())
 
     async def snapshot(self, sequence: int) -> Snapshot:
         """The scheduler's state after a batch.
@@ -87,6 +86,30 @@ class EvidenceStore:
         if kv is None:
             raise NotFound(f"no state after batch {sequence} is stored", reason="no-snapshot", field="sequence")
         return Snapshot(sequence=sequence, data=await self.values.read(decode_manifest(kv.value)))
+
+    async def facts(self, prefix: str) -> AsyncIterator[tuple[int, bytes]]:
+        """Facts that are kept as they were published: place in their stream, and exact bytes, ascending.
+
+        Args:
+            prefix: what their keys start with; the rest is the place.
+        """
+        async for kv in self._etcd.prefix(prefix):
+            yield int(kv.key.removeprefix(prefix)), kv.value
+
+    async def fact(self, key: str) -> bytes:
+        """One such fact.
+
+        Raises:
+            NotFound: `no-evidence`.
+        """
+        kv = await self._etcd.get(key)
+        if kv is None:
+            raise NotFound(f"nothing is stored under {key}", reason="no-evidence")
+        return kv.value
+
+    async def places(self, prefix: str) -> tuple[int, ...]:
+        """The places of all such facts, ascending."""
+        return tuple([int(kv.key.removeprefix(prefix)) async for kv in self._etcd.prefix(prefix, keys_only=True)])
 
     async def case(self, sequence: int) -> Case:
         """Everything that is needed to verify a batch: its bundle, those since the newest snapshot, and that snapshot.
