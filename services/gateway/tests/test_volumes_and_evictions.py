@@ -23,6 +23,7 @@ from daas.gateway.volumes import VolumeBinder
 from daas.gateway.watcher import ClusterWatcher, WatchMetrics
 from daas.kube import KubeNotFound
 from daas.placement import Decision, Genesis, Policy, Scheduler
+from daas.placement.reasons import Reason
 
 pytestmark = pytest.mark.connected
 DEFAULT = "/api/v1/namespaces/default"
@@ -270,6 +271,37 @@ async def test_a_pod_that_only_a_budget_kept_waiting_gets_its_place_when_the_bud
     else:
         await loop.cluster.client.request("DELETE", f"{BUDGETS}/web")
     await check_one_was_evicted(loop)
+
+
+async def test_a_group_evicts_nobody_until_budgets_leave_room_for_all_of_it(loop: Loop) -> None:
+    await crowded(loop, available=1)
+    objects, key = loop.scheduler._state.objects, ("PodDisruptionBudget", "default", "web")
+    await loop.until("/api/v1/nodes/n1", lambda _: key in objects, "the budget is known")
+    group = {"metadata": {"name": "pair"}, "spec": {"minMember": 2}}
+    await loop.post("/apis/scheduling.x-k8s.io/v1alpha1/namespaces/default/podgroups", group)
+    names = {"first", "second"}
+    for name in sorted(names):
+        await loop.pod(name, cpu="1", priorityClassName="high", labels={"scheduling.x-k8s.io/pod-group": "pair"})
+
+    def refused(_: object) -> bool:
+        return any(
+            leaf.name in names and Reason.GANG_DOES_NOT_FIT in Reason(leaf.reasons)
+            for decided in loop.decisions
+            for leaf in decided.leaves
+        )
+
+    await loop.until(f"{DEFAULT}/pods/first", refused, "the group is decided whole")
+    assert not any(decided.preemptions for decided in loop.decisions)
+    await loop.cluster.client.request("DELETE", f"{BUDGETS}/web")
+    assert {await loop.placed(name) for name in names} == {"n1"}
+    (plans,) = [decided.preemptions for decided in loop.decisions if decided.preemptions]
+    assert {victim.name for plan in plans for victim in plan.victims} == {"a", "b"}
+    (together,) = [
+        placed
+        for decided in loop.decisions
+        if (placed := {leaf.name for leaf in decided.leaves if leaf.node and leaf.name in names})
+    ]
+    assert together == names
 
 
 async def test_accounts_of_namespaces_storage_and_budgets_reach_the_engine(loop: Loop) -> None:
