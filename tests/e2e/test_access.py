@@ -13,6 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 import yaml
+from support.command import daas_here
 from support.facts import bus_of, kube_of, running
 
 from daas.common import subjects
@@ -120,14 +121,7 @@ async def decisions(stack: Stack, count: int) -> list[PolicyDecided]:
 
 
 async def daas(stack: Stack, *arguments: str) -> tuple[int, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "daas.cli", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "DAAS_CONTEXT": str(stack.context_path), "COLUMNS": "200"},
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), PATIENCE_S)
-    return process.returncode or 0, output.decode()
+    return await daas_here(stack.context_path, *arguments)
 
 
 async def decisions_are_verified_from_the_archive(stack: Stack, directory: Path) -> None:
@@ -155,7 +149,7 @@ async def decisions_are_verified_from_the_archive(stack: Stack, directory: Path)
     changed = json.loads(file.read_text())
     changed["keys"] = []
     file.write_text(json.dumps(changed))
-    code, text = await daas(stack, "policy", "verify", "--evidence", str(file), "--offline")
+    code, text = await daas(stack, "policy", "verify", "--evidence", str(file), "--offline", "-o", "json")
     assert code == 1
     assert "access-key" in text
 
