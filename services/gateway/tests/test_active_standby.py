@@ -151,7 +151,8 @@ async def pair(apiserver: Any, tmp_path: Path, decide: Any, anchor: Any) -> Asyn
                     "DAAS_GATEWAY_KUBECONFIG": str(apiserver.kubeconfig),
                     "DAAS_GATEWAY_LEASE": "kube-system/k3s-daas-gateway",
                     "DAAS_GATEWAY_IDENTITY": name,
-                    "DAAS_GATEWAY_LEASE_S": "6",
+                    # Long enough for a busy machine: who is starved for less must not lose it.
+                    "DAAS_GATEWAY_LEASE_S": "10",
                 },
             )
             for name in ("one", "two")

@@ -192,9 +192,17 @@ async def test_evidence_in_walrus_verifies_and_says_where_it_is(stage: Stage) ->
     await latest(stage, 4)
     assert await stage.verified(world) == [True] * 4
     assert not [kv async for kv in stage.etcd.prefix(f"{stage.store.keys.root}parts/")]
-    _, last = await stage.relay.stream_bounds(Stream.STORAGE)
-    facts = [decode((await stage.relay.fetch(Stream.STORAGE, n)).data, StorageStored) for n in range(1, last + 1)]
-    for fact in (fact for fact in facts if fact.kind == "evidence"):
+
+    async def evidence() -> list[StorageStored]:
+        _, last = await stage.relay.stream_bounds(Stream.STORAGE)
+        facts = [decode((await stage.relay.fetch(Stream.STORAGE, n)).data, StorageStored) for n in range(1, last + 1)]
+        return [fact for fact in facts if fact.kind == "evidence"]
+
+    async def told() -> bool:  # what is stored is told afterwards
+        return len(await evidence()) == 4
+
+    await until(told, "the facts of four batches")
+    for fact in await evidence():
         kv = await stage.etcd.get(fact.key)
         assert kv is not None
         (patch,) = decode_manifest(kv.value).patches
