@@ -67,6 +67,43 @@ def publish(  # noqa: PLR0917 - options of a command, each by name
     show(asyncio.run(run()), output, title="published")
 
 
+@chain_app.command("create-registry")
+def create_registry(  # noqa: PLR0917 - options of a command, each by name
+    pcr0: Annotated[str, typer.Option(help="PCR0 of the enclave image, 96 hex digits")],
+    pcr1: Annotated[str, typer.Option()],
+    pcr2: Annotated[str, typer.Option()],
+    policy: Annotated[str, typer.Option(help="digest that enclaves must attest: `registry_policy` of `policy check`")],
+    keystore: Keystore = None,
+    output: Output = "table",
+    *,
+    yes: Yes = False,
+) -> None:
+    """Creates another registry under the context's package, as for a new policy; needs the AdminCap.
+
+    It is simulated where the context's registry is.
+    """
+    try:
+        pcrs = (bytes.fromhex(pcr0), bytes.fromhex(pcr1), bytes.fromhex(pcr2))
+        digest = bytes.fromhex(policy)
+    except ValueError:
+        raise InvalidInput("PCRs and the policy digest are hexadecimal", reason="not-hex") from None
+    confirm("create another registry, with a chain of batches of its own?", yes=yes)
+
+    async def work(ledger: Ledger, context: Context) -> dict[str, Any]:
+        before = await ledger.registry(context.registry)
+        made = await ledger.create_registry(simulated=before.simulated, policy=digest, pcrs=pcrs)
+        return {
+            "registry": made.address,
+            "policy": made.policy,
+            "simulated": made.simulated,
+            "registry before": before.address,
+            "its head": before.head,
+            "its anchored batches": before.sequence,
+        }
+
+    show(with_ledger(keystore, work), output, title="created")
+
+
 @chain_app.command("fund")
 def fund(
     faucet: Annotated[str, typer.Option(help="URL of a faucet that speaks Sui's v2 request")],
