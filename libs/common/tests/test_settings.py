@@ -24,7 +24,9 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_values_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAAS_CLUSTER", "blue")
     monkeypatch.setenv("DAAS_RELAY_GAS_BUDGET", "7")
+    monkeypatch.setenv("DAAS_NATS_REPLICAS", "3")
     loaded = load(RelaySettings)
+    assert loaded.nats_replicas == 3
     assert (loaded.cluster, loaded.relay_gas_budget, loaded.relay_key.get_secret_value()) == ("blue", 7, "a secret")
     assert "a secret" not in repr(loaded)
 

@@ -16,7 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar, Union, get_args, get_origin
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -28,6 +28,11 @@ _COMMON_NAMESPACES: Final = ("NATS", "HTTP", "LOG", "TRACE")
 _FOREIGN_NAMESPACES: Final = ("DEV", "TEST", "KMS", "KEY_SERVER")
 #: Above this similarity (0..1) an unknown name is taken for a slip of the pen: NATS_ULR and NATS_URL are at 0.92.
 _TYPO_CUTOFF: Final = 0.85
+
+
+def _whole(value: object) -> object:
+    """A literal of integers takes no text, and the environment holds nothing else."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 class ProcessSettings(BaseSettings):
@@ -67,7 +72,9 @@ class BusSettings(ProcessSettings):
     nats_declare: bool = Field(
         default=True, description="make missing streams and consumers; false: wait until `daas bus apply` has made them"
     )
-    nats_replicas: Literal[1, 3, 5] = Field(default=1, description="replicas of the streams that are made")
+    nats_replicas: Annotated[Literal[1, 3, 5], BeforeValidator(_whole)] = Field(
+        default=1, description="replicas of the streams that are made"
+    )
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
