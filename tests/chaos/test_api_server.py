@@ -13,7 +13,7 @@ from daas.kube.client import KubeClient
 from daas.placement import Policy
 
 NAMESPACE = "unruly"
-SETTLE_S = 240.0
+SETTLE_S = 900.0
 #: Events that the server's watch history reaches back after its restart: far fewer than the pods make.
 HISTORY = 20
 
@@ -70,7 +70,8 @@ async def _run(state: Path, *, pods: int, restarts: int, seed: int) -> None:
     assert len(final) == share * (restarts + 1)
     assert {b.pod_uid: b.node for b in facts.bound} == {p.metadata.uid: p.spec.node_name for p in final}
     assert_every_bind_was_anchored_first(facts)
-    assert not facts.bind_failed
+    # A server that overloads one in ten requests is given few at a time: what it can't take in time is decided again.
+    assert {one.reason for one in facts.bind_failed} <= {"expired"}
     assert not facts.refused
     assert {"overloaded", "failed", "refused", "unanswered", "watch cut", "away"} <= set(proxy.injected)
 

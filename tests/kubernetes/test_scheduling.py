@@ -52,7 +52,7 @@ async def ours(kubeconfig: Path, tmp_path: Path) -> AsyncIterator[Ours]:
         found = Ours(stack, client, f"pool-{secrets.token_hex(4)}")
         yield found
         selector = {"labelSelector": f"{POOL}={found.pool}"}
-        await client.request("DELETE", "/api/v1/nodes", query=selector)
+        await client.request("DELETE", "/api/v1/nodes", query=selector, timeout_s=300)  # thousands
 
 
 async def test_pods_that_name_the_scheduler_are_bound_with_their_proof_and_others_are_left_alone(

@@ -14,6 +14,8 @@ from daas.devstack.stack import Stack
 from daas.etcd import EtcdClient, WatchEvent
 
 _AGAIN_S = 0.2
+#: A fact tells of up to 512 pods.
+_LINE_BYTES = 1024 * 1024
 
 
 class Followers:
@@ -46,7 +48,9 @@ class Followers:
         headers = {"Last-Event-ID": str(self.bound[-1][0])} if self.bound else {}
         timeout = aiohttp.ClientTimeout(total=None, sock_read=60)
         query = {"facts": "placement.bound", "from": "1"}
-        async with session.get(f"{url}/v1/events", params=query, headers=headers, timeout=timeout) as answer:
+        async with session.get(
+            f"{url}/v1/events", params=query, headers=headers, timeout=timeout, read_bufsize=_LINE_BYTES
+        ) as answer:
             event: dict[str, str] = {}
             async for raw in answer.content:
                 name, _, value = raw.decode().rstrip("\n").partition(": ")

@@ -13,6 +13,7 @@ from typing import Self
 import aiohttp
 from aiohttp import web
 
+from daas.common.errors import NotFound
 from daas.devstack.apiserver.certificates import load_identity, write_kubeconfig
 
 #: Headers that belong to one connection, not to the request.
@@ -104,7 +105,7 @@ class UnrulyApiServer:
         try:
             async with self._send(request, await request.read()) as answer:
                 body = await answer.read()
-        except aiohttp.ClientError:
+        except (aiohttp.ClientError, NotFound):
             return self._cut(request, "away")
         if lost:
             return self._cut(request, "unanswered")
@@ -131,7 +132,7 @@ class UnrulyApiServer:
                 await out.prepare(request)
                 async for chunk in answer.content.iter_any():
                     await out.write(chunk)
-        except (aiohttp.ClientError, ConnectionError):
+        except (aiohttp.ClientError, ConnectionError, NotFound):
             return self._cut(request, "away")
         except TimeoutError:
             return self._cut(request, "watch cut")

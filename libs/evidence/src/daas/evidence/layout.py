@@ -23,7 +23,8 @@ Keys, below `/daas/v1/<cluster>/`; numbers have 20 digits so that they sort:
     walrus/<blob id>                                 a blob that is to live on, until when it does, and who needs it
 
 A manifest is written after its parts, patches and index entries, so whoever sees it can read all of it. `latest` only
-grows; metadata, policies and walrus only move to a newer version; everything else is written if absent and never again.
+grows; metadata, policies and walrus only move to a newer version. Parts and index entries (`pods`) may be written
+again, as they were, where their manifest was lost; everything else is written if absent and never again.
 Where bytes are kept in Walrus their manifest names the quilt patches that hold them, each with its digest.
 """
 
