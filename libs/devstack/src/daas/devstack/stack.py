@@ -6,6 +6,7 @@ here.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -230,12 +231,10 @@ class Stack:
     async def _declare_bus(self) -> None:
         settings = BusSettings(nats_url=self.nats.url, cluster=self.cluster)
         async with await Bus.connect(Service.OPERATOR, settings) as bus:
-            for last in (False, False, True):
-                try:
+            for _ in range(2):
+                with contextlib.suppress(Unavailable):  # a busy disk takes its time for the first streams
                     return await bus.declare()
-                except Unavailable:  # a busy disk takes its time for the first streams
-                    if last:
-                        raise
+            return await bus.declare()
 
     async def _deploy(self) -> None:
         pcrs = self.ready("nsm", "pcrs")
