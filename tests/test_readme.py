@@ -29,6 +29,25 @@ def test_the_korean_readme_names_no_command_that_the_english_one_does_not() -> N
     assert len(_commands(KOREAN)) > 10
 
 
+def _folders(text: str) -> list[str]:
+    return re.findall(r"^\| (`(?:libs|services|infra|tests|docs)[^|]*) \|", text, re.MULTILINE)
+
+
+def _steps(text: str) -> list[set[str]]:
+    """What each numbered step to production says to type."""
+    found = text[text.index("](docs/production.md)") :]
+    steps = re.findall(r"^\d\. (.*?)(?=^\d\. |^\n)", found, re.MULTILINE | re.DOTALL)
+    return [set(re.findall(r"`([^`]+)`", step)) for step in steps]
+
+
+def test_the_korean_readme_has_the_same_folders_and_the_same_steps_to_production() -> None:
+    assert len(_folders(ENGLISH)) > 15
+    assert _folders(KOREAN) == _folders(ENGLISH)
+    english, korean = _steps(ENGLISH[ENGLISH.index("To go to production") :]), _steps(KOREAN)
+    assert len(english) == 5
+    assert korean[-5:] == english
+
+
 @pytest.mark.parametrize(
     "page",
     [ROOT / "README.md", ROOT / "README.ko.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))],
