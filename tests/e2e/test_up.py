@@ -13,11 +13,10 @@ from pathlib import Path
 
 import pytest
 from support.cluster import create_namespace, create_nodes, create_pods, node, pod, wait_for_pods
-from support.command import daas_here
 
 from daas.kube.client import KubeClient
 
-pytestmark = [pytest.mark.connected, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.connected, pytest.mark.timeout(400)]
 
 
 @contextmanager
@@ -47,15 +46,8 @@ def up(state: Path) -> Iterator[dict[str, str]]:
 
 def daas(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "daas.cli", *arguments], env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "daas.cli", *arguments], env=environment, capture_output=True, text=True, timeout=120
     )
-
-
-def here(environment: dict[str, str], *arguments: str, code: int = 0) -> str:
-    """The output of a command line that does not need a process of its own."""
-    returned, output = asyncio.run(daas_here(Path(environment["DAAS_CONTEXT"]), *arguments))
-    assert returned == code, output
-    return output
 
 
 async def place(kubeconfig: Path, namespace: str, *, with_nodes: bool) -> None:
@@ -78,8 +70,10 @@ def test_up_serves_its_commands_and_continues_its_chain_after_a_restart(tmp_path
         assert status.returncode == 0, status.stdout + status.stderr
         for word in ("gateway", "enclave", "relay", "storage", "server-3 answers", "simulated", context["registry"]):
             assert word in status.stdout
-        assert json.loads(here(environment, "status", "-o", "json"))["simulated"] is True
-        assert "placement.decided" in here(environment, "bus", "apply")
+        assert json.loads(daas(environment, "status", "-o", "json").stdout)["simulated"] is True
+        applied = daas(environment, "bus", "apply")
+        assert applied.returncode == 0
+        assert "placement.decided" in applied.stdout
 
     log = (tmp_path / "up.log").read_text()
     for word in ("kubeconfig", "NATS", "ledger", "type next", "simulated", "stopped"):
@@ -92,13 +86,18 @@ def test_up_serves_its_commands_and_continues_its_chain_after_a_restart(tmp_path
         public = [[each["public_key"] for each in c["key_servers"]["servers"]] for c in (context, again)]
         assert public[0] == public[1]
         asyncio.run(place(Path(again["kubeconfig"]), "after", with_nodes=False))
-        here(environment, "verify", "all")
-        assert json.loads(here(environment, "verify", "batch", "1", "-o", "json"))["simulated"] is True
-        assert "simulated" in here(environment, "verify", "pod", "after", "pod-3")
-        here(environment, "verify", "batch", "99999", code=1)
-        missing = daas(environment, "verify", "pod", "after", "no-such-pod")
-        assert missing.returncode == 1
-        assert "Traceback" not in missing.stderr
+        verified = daas(environment, "verify", "all")
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+        batch = daas(environment, "verify", "batch", "1", "-o", "json")
+        assert batch.returncode == 0, batch.stdout + batch.stderr
+        assert json.loads(batch.stdout)["simulated"] is True
+        pod_verified = daas(environment, "verify", "pod", "after", "pod-3")
+        assert pod_verified.returncode == 0, pod_verified.stdout + pod_verified.stderr
+        assert "simulated" in pod_verified.stdout
+        for arguments in (("verify", "pod", "after", "no-such-pod"), ("verify", "batch", "99999")):
+            missing = daas(environment, *arguments)
+            assert missing.returncode == 1
+            assert "Traceback" not in missing.stderr
 
 
 def test_watch_prints_readable_facts_and_an_unknown_subject_is_a_clear_error(tmp_path: Path) -> None:
