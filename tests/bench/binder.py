@@ -194,6 +194,7 @@ async def run() -> None:
                     "DAAS_NATS_URL": nats.url,
                     "DAAS_CLUSTER": CLUSTER,
                     "DAAS_GATEWAY_KUBECONFIG": str(kubeconfig),
+                    "DAAS_GATEWAY_TRUST_RELAY": "true",
                 },
             )
             async with await KubeClient.connect(kubeconfig) as client:

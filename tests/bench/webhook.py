@@ -97,6 +97,7 @@ async def serve(world: World, directory: Path) -> tuple[Process, Process]:
             "DAAS_NATS_URL": world.nats.url,
             "DAAS_CLUSTER": CLUSTER,
             "DAAS_GATEWAY_KUBECONFIG": ready["kubeconfig"],
+            "DAAS_GATEWAY_TRUST_RELAY": "true",
             "DAAS_GATEWAY_WEBHOOK_CERTIFICATE_FILE": str(files / "pki/gateway.crt"),
             "DAAS_GATEWAY_WEBHOOK_KEY_FILE": str(files / "pki/gateway.key"),
             "DAAS_GATEWAY_WEBHOOK_CLIENT_CA_FILE": str(files / "pki/ca.crt"),

@@ -149,6 +149,7 @@ async def pair(apiserver: Any, tmp_path: Path, decide: Any, anchor: Any) -> Asyn
                     "DAAS_NATS_URL": nats.url,
                     "DAAS_CLUSTER": "test",
                     "DAAS_GATEWAY_KUBECONFIG": str(apiserver.kubeconfig),
+                    "DAAS_GATEWAY_TRUST_RELAY": "true",
                     "DAAS_GATEWAY_LEASE": "kube-system/k3s-daas-gateway",
                     "DAAS_GATEWAY_IDENTITY": name,
                     # Long enough for a busy machine: who is starved for less must not lose it.

@@ -15,10 +15,12 @@ import msgspec
 import pytest
 
 from daas.common.bus import Bus, BusSettings
+from daas.common.errors import ConfigurationError
 from daas.common.messages import DeadLetter, Message, PlacementBindFailed, PlacementBound, decode
 from daas.common.subjects import PLACEMENT_ANCHORED, PLACEMENT_DECIDED, Service, Stream
 from daas.devstack.nats import NatsServer
 from daas.devstack.process import Process
+from daas.gateway.settings import GatewaySettings
 from daas.placement.log import decode_entry, decode_event
 
 DEADLINE_S = 120.0
@@ -89,6 +91,7 @@ async def house(apiserver: Any, tmp_path: Path, decide: Any, anchor: Any) -> Asy
                 "DAAS_NATS_URL": nats.url,
                 "DAAS_CLUSTER": "test",
                 "DAAS_GATEWAY_KUBECONFIG": str(apiserver.kubeconfig),
+                "DAAS_GATEWAY_TRUST_RELAY": "true",
             },
         )
         async with Bus(Service.ENCLAVE, settings) as enclave, Bus(Service.RELAY, settings) as relay:
@@ -223,6 +226,20 @@ async def test_a_gateway_killed_in_the_middle_of_its_binds_binds_every_pod_once(
     assert not await house.facts(PlacementBindFailed, "placement.bind_failed")
     for name in names:
         assert (await cluster.get_pod(name))["spec"]["nodeName"] == next(f.node for f in facts if f.name == name)
+
+
+def test_the_relays_word_is_taken_only_where_a_setting_says_so() -> None:
+    ledger: dict[str, Any] = {
+        "gateway_ledger_url": "http://n",
+        "gateway_package": f"0x{1:064x}",
+        "gateway_registry": f"0x{2:064x}",
+    }
+    trusting = {"gateway_trust_relay": True}
+    assert GatewaySettings.model_validate(ledger).gateway_trust_relay is False
+    assert GatewaySettings.model_validate(trusting).gateway_ledger_url is None
+    for given in ({}, ledger | trusting):
+        with pytest.raises(ConfigurationError, match=r"DAAS_GATEWAY_TRUST_RELAY=true.*one of the two"):
+            GatewaySettings.model_validate(given)
 
 
 async def test_help_lists_every_setting_and_unknown_ones_refuse_to_start(tmp_path: Path) -> None:

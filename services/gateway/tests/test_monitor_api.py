@@ -63,6 +63,7 @@ async def monitor(apiserver: Any, cluster: Any, tmp_path: Path, decide: Any, anc
             "DAAS_NATS_URL": nats.url,
             "DAAS_CLUSTER": "test",
             "DAAS_GATEWAY_KUBECONFIG": str(apiserver.kubeconfig),
+            "DAAS_GATEWAY_TRUST_RELAY": "true",
         }
         gateway = Process("gateway", ["python", "-m", "daas.gateway"], log_path=tmp_path / "gateway.log", env=env)
         async with Bus(Service.ENCLAVE, settings) as enclave, Bus(Service.RELAY, settings) as relay:

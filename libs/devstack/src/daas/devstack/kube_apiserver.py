@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from daas.common.errors import ConfigurationError, Unavailable
-from daas.devstack.apiserver.access import ADMINISTRATOR
+from daas.devstack.apiserver.access import ADMINISTRATOR, K3S_AUDIENCES
 from daas.devstack.apiserver.certificates import Identity, load_identity, write_kubeconfig, write_private
 from daas.devstack.etcd import EtcdServer
 from daas.devstack.process import Process
@@ -151,7 +151,8 @@ class KubeApiServer:
             f"--tls-cert-file={identity.certificate_file}",
             f"--tls-private-key-file={identity.key_file}",
             f"--token-auth-file={tokens}",
-            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-issuer={K3S_AUDIENCES[0]}",
+            f"--api-audiences={','.join(K3S_AUDIENCES)}",
             f"--service-account-key-file={account_key}",
             f"--service-account-signing-key-file={account_key}",
             "--service-cluster-ip-range=10.43.0.0/16",

@@ -198,6 +198,7 @@ class Gateway:
 
 def _witness(app: ServiceApp, settings: GatewaySettings) -> LedgerWitness | None:
     url, package, registry = settings.gateway_ledger_url, settings.gateway_package, settings.gateway_registry
+    app.status["trusts_relay"] = settings.gateway_trust_relay
     if url is None or package is None or registry is None:
         log.warning("anchors are not looked up on the ledger: the relay's word is taken")
         return None

@@ -59,11 +59,14 @@ class GatewaySettings(ServiceSettings):
 
     gateway_ledger_url: str | None = Field(
         None,
-        description="Sui full nodes, separated by commas, on which each anchor is looked up before its pods are bound; "
-        "none: the relay's word is taken",
+        description="Sui full nodes, separated by commas, on which each anchor is looked up before its pods are bound",
     )
     gateway_package: ObjectId | None = Field(None, description="address of the Move package daas, with the ledger")
     gateway_registry: ObjectId | None = Field(None, description="the cluster's Registry object, with the ledger")
+
+    gateway_trust_relay: bool = Field(
+        False, description="true instead of a ledger: pods are bound on the relay's word that a decision is anchored"
+    )
 
     gateway_lease: Annotated[str, Field(max_length=253)] = Field(
         "",
@@ -129,6 +132,13 @@ class GatewaySettings(ServiceSettings):
                 "looking anchors up takes the ledger's URL, the package and the registry",
                 reason="contradictory-settings",
                 field="gateway_ledger_url",
+            )
+        if any(ledger) is self.gateway_trust_relay:
+            raise ConfigurationError(
+                "expected the ledger's URL, the package and the registry, by which anchors are looked up, or "
+                "DAAS_GATEWAY_TRUST_RELAY=true, by which the relay's word is taken; one of the two",
+                reason="contradictory-settings",
+                field="gateway_trust_relay",
             )
         if self.gateway_lease and len([part for part in self.gateway_lease.split("/") if part]) != 2:
             raise ConfigurationError("expected NAMESPACE/NAME", reason="invalid-setting", field="gateway_lease")

@@ -101,6 +101,11 @@ def judge(answer: Answer, now_ms: int) -> Iterator[Finding]:
         yield from enclave(what, answer.status, now_ms)
     elif kind == "relay":
         yield from _relay(what, answer.status)
+    elif kind == "gateway" and answer.status.get("trusts_relay"):
+        said = "binds on the relay's word, without a look at the ledger"
+        yield Finding(
+            Grade.WARNING, what, said, "DAAS_GATEWAY_LEDGER_URL, _PACKAGE and _REGISTRY let it look for itself"
+        )
 
 
 def _clock(answer: Answer) -> Iterator[Finding]:

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 #: As K3s calls whoever its kubeconfig is for.
 ADMINISTRATOR = "system:admin"
+#: What K3s passes as --api-audiences; the first is its issuer of service accounts' tokens.
+K3S_AUDIENCES = ("https://kubernetes.default.svc.cluster.local", "k3s")
 MASTERS = "system:masters"
 AUTHENTICATED = "system:authenticated"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daas.common.errors import ConfigurationError
-from daas.devstack.apiserver.access import AUTHENTICATED, Authenticator, Authorizer, User
+from daas.devstack.apiserver.access import AUTHENTICATED, K3S_AUDIENCES, Authenticator, Authorizer, User
 from daas.devstack.apiserver.rbac import Rbac
 from daas.devstack.apiserver.storage import Storage
 from daas.devstack.apiserver.webhooks.audit import AuditLog, AuditPolicy, BatchSender
@@ -19,9 +19,6 @@ from daas.devstack.apiserver.webhooks.authorization import (
 )
 from daas.devstack.apiserver.webhooks.endpoint import WebhookClient, duration_s, load_endpoint
 from daas.devstack.apiserver.webhooks.shown import AdmissionIdentities, load_admission_control
-
-#: What K3s passes as --api-audiences.
-K3S_AUDIENCES = ("https://kubernetes.default.svc.cluster.local", "k3s")
 
 
 @dataclass(frozen=True, slots=True)
