@@ -161,11 +161,12 @@ class BoundFacts:
             Unavailable: the bus is away.
         """
         made = Telling(anchored, since, decided_ms=decided_ms, simulated=simulated, publish=self._store, stored=stored)
-        async with self._lock:
-            if self._newest is None:
-                newest = await self._bus().last(PLACEMENT_BOUND)
-                self._newest = newest.sequence if newest is not None else 0
-            self._live.add(made)
+        if self._newest is None:  # afterwards nobody's binding waits for somebody else's fact
+            async with self._lock:
+                if self._newest is None:
+                    newest = await self._bus().last(PLACEMENT_BOUND)
+                    self._newest = newest.sequence if newest is not None else 0
+        self._live.add(made)
         return made
 
     def end(self, telling: Telling) -> None:
