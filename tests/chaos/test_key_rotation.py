@@ -46,7 +46,7 @@ async def test_keys_are_replaced_while_pods_come_in_and_no_decision_is_lost(
             await wait_for_pods(client, NAMESPACE, lambda seen: all(p.spec.node_name for p in seen), timeout_s=90)
             signers = {anchor.public_key for anchor in (await placement_facts(stack)).anchored}
             await asyncio.sleep(0.3)
-        facts = await placement_facts(stack)
+        facts = await placement_facts(stack, bound=made)
         await assert_chain_is_whole(stack, facts)
 
     assert_every_bind_was_anchored_first(facts)

@@ -46,7 +46,7 @@ async def test_a_service_killed_while_a_thousand_pods_arrive_loses_nothing_and_d
 
         await wait_for_pods(client, NAMESPACE, settled, timeout_s=SETTLE_S)
         final = await list_pods(client, NAMESPACE)
-        facts = await placement_facts(stack)
+        facts = await placement_facts(stack, bound=PODS)
         await assert_chain_is_whole(stack, facts)
 
     bound_to = {p.metadata.uid: p.spec.node_name for p in final if p.spec.node_name}

@@ -57,7 +57,7 @@ async def test_of_two_enclaves_one_is_active_and_the_other_takes_over_when_it_di
             client, NAMESPACE, lambda seen: len(seen) == 300 and all(p.spec.node_name for p in seen), timeout_s=120
         )
         found = await wait_for_roles(stack, ["active", "standby"])
-        facts = await placement_facts(stack)
+        facts = await placement_facts(stack, bound=300)
         await assert_chain_is_whole(stack, facts)
 
     assert found[active] == "standby"

@@ -101,7 +101,7 @@ async def _scale(ours: Ours, namespace: str, *, nodes: int, pods: int) -> dict[s
     used = Counter(p.spec.node_name for p in final)
     assert max(used.values()) <= 160, "a node of 16 cores took more than 160 pods of a tenth"
     uids = {p.metadata.uid for p in final}
-    facts = await placement_facts(ours.stack)
+    facts = await placement_facts(ours.stack, bound=len(uids))
     assert uids <= {bound.pod_uid for bound in facts.bound}
     assert len(facts.bound) == len({bound.pod_uid for bound in facts.bound})
     return {"seconds": took, "pods_per_s": pods / took, "gateway_mb": rss}

@@ -1,5 +1,6 @@
 """What stands on the bus and on the ledger, read from outside, for assertions about a whole run."""
 
+import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -27,6 +28,7 @@ from daas.ledger import Ledger
 from daas.placement import Policy
 
 M = TypeVar("M", bound=Message)
+BOUND_TIMEOUT_S = 120.0
 
 
 @asynccontextmanager
@@ -86,10 +88,14 @@ class Facts:
         return facts
 
 
-async def placement_facts(stack: Stack) -> Facts:
-    """Every fact of the PLACEMENT stream."""
-    async with bus_of(stack) as bus:
-        return Facts(stack.cluster, await stored(bus, Stream.PLACEMENT))
+async def placement_facts(stack: Stack, *, bound: int = 0) -> Facts:
+    """Every fact of the PLACEMENT stream, once so many bindings were told of: that comes after the API server knows."""
+    async with bus_of(stack) as bus, asyncio.timeout(BOUND_TIMEOUT_S):
+        while True:
+            facts = Facts(stack.cluster, await stored(bus, Stream.PLACEMENT))
+            if len(facts.bound) >= bound:
+                return facts
+            await asyncio.sleep(0.1)
 
 
 async def dead_letters(stack: Stack) -> list[DeadLetter]:

@@ -17,12 +17,14 @@ class Neighbours:
 
     Attributes:
         present: profiles with pods on nodes, by key.
+        promised: how many pods of a profile were promised a node, by key.
         changes: (profile, node, difference) since `take_changes`.
         generation: changes when a coupling that was worked out may be another now.
     """
 
     def __init__(self) -> None:
         self.present: dict[bytes, Profile] = {}
+        self.promised: dict[bytes, int] = {}
         self._by_token: dict[Token, dict[bytes, Profile]] = {}
         self.carriers = Carriers()
         self.changes: list[tuple[Profile, str, int]] = []
@@ -41,7 +43,8 @@ class Neighbours:
             self.present[profile.key] = profile
             for token in tokens(profile):
                 self._by_token.setdefault(token, {})[profile.key] = profile
-            self.carriers.add(profile)
+            if profile.key not in self.promised:
+                self.carriers.add(profile)
         profile.on[node] = profile.on.get(node, 0) + 1
         if tell:
             self._note(profile, node, 1)
@@ -60,9 +63,29 @@ class Neighbours:
                     del beside[profile.key]
                     if not beside:
                         del self._by_token[token]
-                self.carriers.remove(profile)
+                if profile.key not in self.promised:
+                    self.carriers.remove(profile)
         if tell:
             self._note(profile, node, -1)
+
+    def promise(self, profile: Profile) -> None:
+        """One more pod of this profile was promised a node: others are asked beside it before it is there.
+
+        Its terms have to be known by then; whether some pod happens to have carried them before must not matter.
+        """
+        if profile.key not in self.promised and profile.key not in self.present:
+            self.carriers.add(profile)
+        self.promised[profile.key] = self.promised.get(profile.key, 0) + 1
+
+    def take_back(self, profile: Profile) -> None:
+        """One less."""
+        left = self.promised[profile.key] - 1
+        if left:
+            self.promised[profile.key] = left
+            return
+        del self.promised[profile.key]
+        if profile.key not in self.present:
+            self.carriers.remove(profile)
 
     def candidates(self, group: Group) -> Iterable[Profile]:
         """Profiles on nodes that may be in a group."""

@@ -163,6 +163,7 @@ class PodRecord:
         plan: what preemption promised it, or None.
         pod_class: what it asks for; only pods that may have to be decided have one.
         profile: what it is to other pods; idle pods have none.
+        foretold: the profile whose terms are known to others while it is promised a node.
     """
 
     __slots__ = (
@@ -173,6 +174,7 @@ class PodRecord:
         "digest",
         "epoch",
         "expires_ms",
+        "foretold",
         "gang",
         "kind",
         "name",
@@ -207,6 +209,7 @@ class PodRecord:
         self.priority = 0
         self.pod_class: PodClass | None = None
         self.profile: Profile | None = None
+        self.foretold: Profile | None = None
         self.state = PodState.IDLE
         self.node = ""
         self.sequence = 0

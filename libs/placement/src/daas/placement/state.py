@@ -92,6 +92,7 @@ class ClusterState(Known):
         record.state = PodState.IDLE
         record.pod_class = None
         record.profile = None
+        self._promise_terms(record)
         self.dirty_pods[record.uid] = None
 
     def activate(self, record: PodRecord) -> None:
@@ -114,6 +115,7 @@ class ClusterState(Known):
         self._leave(record)
         record.volumes = kept
         record.profile = profile
+        self._promise_terms(record)
         record.attempts = record.not_before_ms = record.ticket = 0
         record.pod_class = None
         self._settle(record, node, PodState.BOUND)
@@ -275,6 +277,18 @@ class ClusterState(Known):
         record.nominated = node
         if node:
             self.nominated.setdefault(node, {})[record.uid] = record
+        self._promise_terms(record)
+
+    def _promise_terms(self, record: PodRecord) -> None:
+        """Keeps what a promised pod carries known to others, whatever its profile is now."""
+        now = record.profile if record.nominated else None
+        if now is record.foretold:
+            return
+        if now is not None:
+            self.neighbours.promise(now)
+        if record.foretold is not None:
+            self.neighbours.take_back(record.foretold)
+        record.foretold = now
 
     def join_gang(self, record: PodRecord, gang: str) -> None:
         """A pod belongs to a group, to another one, or to none."""
@@ -310,6 +324,7 @@ class ClusterState(Known):
             self.neighbours.add(profile, record.node, tell=True)
             self.helped = True
         record.profile = profile
+        self._promise_terms(record)
 
     def lowest_priority(self, namespace: str) -> int:
         """Of a tenant's pods on nodes; more than any pod has where there is none."""
