@@ -98,7 +98,8 @@ def promised_before(
 ) -> list[PodRecord]:
     """The pods whose promise of a node comes before another pod: of no less priority, or of another tenant.
 
-    Those that are `counted` on a node already need no promise.
+    Those that are `counted` on a node already need no promise. What the decision that is being made has promised
+    stands: it is signed with the rest of it.
     """
     return [
         other
@@ -106,8 +107,13 @@ def promised_before(
         if other is not record
         and not other.node
         and other.uid not in counted
-        and (other.priority >= record.priority or other.namespace != record.namespace)
+        and (other.priority >= record.priority or other.namespace != record.namespace or planned_now(state, other))
     ]
+
+
+def planned_now(state: ClusterState, record: PodRecord) -> bool:
+    """Whether the decision that is being made promised the pod its node."""
+    return record.plan is not None and record.plan.sequence == state.deciding
 
 
 def short_of_plans(state: ClusterState, record: PodRecord, sequence: int) -> bool:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from daas.placement.batch import Preemption, Victim
 from daas.placement.engine import Engine, Wish
-from daas.placement.plans import Budgets, never_preempts, promised_before, started_at
+from daas.placement.plans import Budgets, never_preempts, planned_now, promised_before, started_at
 from daas.placement.reasons import NONE, Reason
 from daas.placement.records import PodRecord, PodState
 from daas.placement.state import ClusterState
@@ -152,6 +152,7 @@ class Preemptor:
             and other.namespace == record.namespace
             and other.priority < record.priority
             and not is_mate(other, record)
+            and not planned_now(self._state, other)
         ]
 
     # --- one node

@@ -233,6 +233,7 @@ class Scheduler:
         expires_ms: int,
     ) -> None:
         """Plans for pods that were just decided without a node; empties `left`, their places in the batch."""
+        self._state.deciding = self._sequence + 1
         groups: set[tuple[str, str]] = set()
         while left:
             index = left.pop(0)
@@ -256,6 +257,7 @@ class Scheduler:
                     self._state.retry(record, self._state.last_ms)
                     reasons |= found
             leaves[index] = msgspec.structs.replace(leaves[index], reasons=int(reasons))
+        self._state.deciding = 0
 
     def _make_room_for_group(
         self, records: list[PodRecord], leaves: list[Leaf], key: tuple[str, str], expires_ms: int

@@ -23,6 +23,7 @@ class ClusterState(Known):
         pod_names: (namespace, name) to pod.
         kinds: reads pods; queue: those of ours that are not placed; assumed: those placed and not seen bound yet.
         plans: uid to pods with a plan; victims: uid of a pod to be evicted to that of the pod it makes room for.
+        deciding: number of the decision whose plans are being made, 0 at other times.
         nominated: node name to the pods that were promised it; gangs: (namespace, group) to its pods.
         holdings: namespace to what its placed pods take, with `pods`.
         priorities: namespace to priority to how many of its pods on nodes have it.
@@ -34,6 +35,7 @@ class ClusterState(Known):
         self.pod_names: dict[tuple[str, str], PodRecord] = {}
         self.assumed: dict[str, PodRecord] = {}
         self.nominated: dict[str, dict[str, PodRecord]] = {}
+        self.deciding = 0
         self.plans: dict[str, PodRecord] = {}
         self.victims: dict[str, str] = {}
         self.gangs: dict[tuple[str, str], dict[str, PodRecord]] = {}
