@@ -12,6 +12,8 @@ from daas.placement.model import Pod
 from daas.placement.reasons import Reason
 from daas.placement.resources import pod_requests
 
+HOSTNAME = "kubernetes.io/hostname"
+
 
 def promised(name: str, node: str, **kwargs: Any) -> Pod:
     pod = make_pod(name, schedulerName="default-scheduler", **kwargs)
@@ -42,6 +44,27 @@ def test_a_promise_ends_with_the_pod_and_survives_a_snapshot() -> None:
     applied = world.tell(after_ms=20_000)
     assert applied.decision is not None
     assert applied.decision.leaves[0].node == "n0"
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_who_a_promised_pod_keeps_away_stays_away_before_it_is_there(restored: bool) -> None:
+    world = World()
+    world.nodes(make_node("n0"))
+    world.pods(make_pod("there", metadata={"labels": {"tier": "gold"}}))
+    apart = {"labelSelector": {"matchExpressions": [{"key": "tier", "operator": "Exists"}]}, "topologyKey": HOSTNAME}
+    affinity = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}}
+    vip = make_pod("vip", 5, priority=10, affinity=affinity)
+    vip = Pod(metadata=vip.metadata, spec=vip.spec, status=type(vip.status)(phase="Pending", nominated_node_name="n0"))
+    assert world.pods(vip) == {"vip": None}
+    if restored:
+        world.scheduler = Scheduler.restore(world.genesis, world.scheduler.snapshot())
+    low = PodUpserted(pod=make_pod("low", 6, metadata={"labels": {"tier": "silver"}}))
+    applied = world.tell(low, PodUpserted(pod=make_pod("free", 7)))
+    assert applied.decision is not None
+    by_name = {leaf.name: leaf for leaf in applied.decision.leaves}
+    assert by_name["low"].node is None
+    assert by_name["low"].reasons & Reason.RESERVED_FOR_NOMINATED
+    assert by_name["free"].node == "n0"
 
 
 def test_a_pod_goes_to_the_node_it_was_promised_if_that_will_do() -> None:
